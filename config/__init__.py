@@ -1,0 +1,1 @@
+"""Configs as plain data; nothing here imports TensorFlow."""

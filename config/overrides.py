@@ -1,0 +1,216 @@
+"""default.json, presets, a config file and `key/path=value` overrides -> one dict.
+
+Values are data: JSON, or else a string. Nothing is evaluated or imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DEFAULT = HERE / "default.json"
+PRESETS = HERE / "presets"
+# Choosing another of these drops the options of the one it replaces.
+SECTION_OF = {"constructor": "network", "strategy_constructor": "strategy"}
+LARGEST_FILE = 2**20
+
+
+class ConfigError(ValueError):
+    """A config, preset or override that is wrong, said in one line."""
+
+
+def merge_all(
+    config_file: str | None = None,
+    presets: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the config a command line asks for; options it does not name are absent.
+
+    Args:
+        config_file: A JSON file instead of `config/default.json`.
+        presets: Names of partial configs in `config/presets/`, later ones win.
+        overrides: `key/path=value` each, they win over everything.
+
+    Raises:
+        ConfigError: If a file cannot be read or an override is not one.
+    """
+    config = read_json(Path(config_file) if config_file else DEFAULT)
+    for name in presets:
+        config = merge(config, read_json(_preset(name)))
+    return merge_overrides(config, overrides)
+
+
+def merge_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns `config` with `key/path=value` overrides on top.
+
+    Raises:
+        ConfigError: If one is not of this form or leads through something that has no
+            such entry.
+    """
+    parsed = [parse_override(text) for text in overrides]
+    for (name,), value in ((path, value) for path, value in parsed if len(path) == 1):
+        if name in SECTION_OF:
+            config = merge(config, {name: value})
+    # A strategy may be chosen inside its section too; its old options go first.
+    for path, value in parsed:
+        if path == ("strategy", "strategy_constructor"):
+            config = merge(config, {"strategy_constructor": value})
+    merged = json.loads(json.dumps(config))
+    for path, value in parsed:
+        if path != ("strategy", "strategy_constructor"):
+            _set(merged, path, value)
+    return merged
+
+
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `base` with `layer` on top: objects are merged, all else is replaced.
+
+    A layer that chooses another constructor or strategy_constructor starts from that
+    one's defaults: the `network` or `strategy` of the base is left out.
+    """
+    base = dict(base)
+    for choice, section in SECTION_OF.items():
+        if choice in layer and layer[choice] != base.get(choice):
+            base.pop(section, None)
+    for key, value in layer.items():
+        both_objects = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        base[key] = _merge_plain(base[key], value) if both_objects else value
+    return base
+
+
+def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        both_objects = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge_plain(merged[key], value) if both_objects else value
+    return merged
+
+
+def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """Splits `strategy/num_periods=5` into its path and its value.
+
+    Returns:
+        The path, and the value: JSON, or else the text itself as a string.
+
+    Raises:
+        ConfigError: If there is no `=` or a part of the path is empty.
+    """
+    key, equals, value = text.partition("=")
+    path = tuple(key.split("/"))
+    if not equals or not all(path):
+        raise ConfigError(f"{text!r} is not an override: expected key/path=value")
+    return path, parse_value(value, where=key)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Returns `text` as JSON, or itself where it is not JSON.
+
+    Raises:
+        ConfigError: For a number that is not finite.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates)
+    except _DuplicateKeyError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except (ValueError, RecursionError):
+        return text
+    _check_finite(value, where)
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        ConfigError: If it cannot be read, is not one JSON object, names a key twice or
+            holds a number that is not finite.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ConfigError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a config")
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_duplicates)
+    except _DuplicateKeyError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    _check_finite(value, str(path))
+    return value
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns ` (did you mean X?)` or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def preset_names() -> list[str]:
+    """Returns the names `--preset` takes."""
+    return sorted(path.stem for path in PRESETS.glob("*.json"))
+
+
+def _preset(name: str) -> Path:
+    names = preset_names()
+    if name not in names:
+        raise ConfigError(
+            f"--preset: no preset called {name!r}{nearest(name, names)}; "
+            f"expected one of: {', '.join(names)}"
+        )
+    return PRESETS / f"{name}.json"
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _DuplicateKeyError(f"the key {key!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _check_finite(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number")
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_finite(item, where)
+    if isinstance(value, list):
+        for item in value:
+            _check_finite(item, where)
+
+
+def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    here: Any = config
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        where = "/".join(path[: depth + 1])
+        if isinstance(here, list):
+            if not part.isdecimal() or int(part) >= len(here):
+                raise ConfigError(f"{where}: expected the number of an entry, 0 to {len(here) - 1}")
+            key: Any = int(part)
+        elif isinstance(here, dict):
+            key = part
+            if not last and here.get(key) is None:
+                here[key] = {}
+        else:
+            raise ConfigError(f"{where}: {'/'.join(path[:depth])} has no options")
+        if last:
+            here[key] = value
+        else:
+            here = here[key]

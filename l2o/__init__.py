@@ -1,0 +1,36 @@
+"""l2o: optimizers that are small neural networks, meta-trained, then used like Adam."""
+
+import os as _os
+
+if _os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    raise ImportError(
+        "l2o needs Keras' TensorFlow backend, but KERAS_BACKEND is "
+        f"{_os.environ['KERAS_BACKEND']!r}: unset it, or set it to tensorflow",
+        name="l2o",
+    )
+
+import keras as _keras
+
+if _keras.config.backend() != "tensorflow":
+    raise ImportError(
+        "l2o needs Keras' TensorFlow backend, but Keras is set up for "
+        f"{_keras.config.backend()!r}: set KERAS_BACKEND=tensorflow",
+        name="l2o",
+    )
+
+from l2o import optimizer, problems, train
+from l2o.errors import UserError
+from l2o.optimizer import DMOptimizer, RNNPropOptimizer
+from l2o.train import load
+from l2o.version import __version__
+
+__all__ = [
+    "DMOptimizer",
+    "RNNPropOptimizer",
+    "UserError",
+    "__version__",
+    "load",
+    "optimizer",
+    "problems",
+    "train",
+]

@@ -1,0 +1,26 @@
+"""The one exception that means "the user's input is wrong", never "the code is"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Wrong input, said in one line; the scripts print it and exit with code 2.
+
+    Args:
+        message: What was wrong and what was expected.
+        path: Where, as a config path such as ``strategy/num_periods``; empty when
+            the place is named by the message itself.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns `` (did you mean X?)`` for the known name closest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""

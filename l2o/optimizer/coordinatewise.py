@@ -1,0 +1,65 @@
+"""The options of every rule that applies one LSTM stack to all coordinates alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from l2o.optimizer.cells import CoordinatewiseLSTM
+from l2o.optimizer.trainable import TrainableOptimizer
+from l2o.options import Activation, Initializer, Layers
+
+
+class CoordinatewiseOptimizer(TrainableOptimizer):
+    """Base of the rules built on a stack of LSTM cells.
+
+    Args:
+        layers: Units of each LSTM layer [(20, 20)].
+        activation: Activation of the cells ["tanh"].
+        recurrent_activation: Activation of their gates ["sigmoid"].
+        use_bias: Whether the cells have biases [True].
+        kernel_initializer: Initializer of the input weights ["glorot_uniform"].
+        recurrent_initializer: Initializer of the recurrent weights ["orthogonal"].
+        bias_initializer: Initializer of the biases ["zeros"].
+        unit_forget_bias: Whether the forget gates start at bias 1 [True].
+        **kwargs: See `TrainableOptimizer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Layers = (20, 20),
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layers = tuple(layers)
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.recurrent_initializer = recurrent_initializer
+        self.bias_initializer = bias_initializer
+        self.unit_forget_bias = unit_forget_bias
+
+    def lstm(self, features: int, projection: int | None = None) -> CoordinatewiseLSTM:
+        """Returns the network these options describe, for `features` inputs."""
+        return CoordinatewiseLSTM(
+            features,
+            self.layers,
+            projection,
+            {
+                "activation": self.activation,
+                "recurrent_activation": self.recurrent_activation,
+                "use_bias": self.use_bias,
+                "kernel_initializer": self.kernel_initializer,
+                "recurrent_initializer": self.recurrent_initializer,
+                "bias_initializer": self.bias_initializer,
+                "unit_forget_bias": self.unit_forget_bias,
+            },
+        )

@@ -1,0 +1,81 @@
+"""What the update rules share, as free functions in the papers' symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+# Beyond this a gradient is clipped: its square must stay finite in float32.
+LARGEST_GRADIENT = 1e18
+
+
+def flatten(tensors: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+    """Joins all coordinates into one batch, so that a rule is one matmul per layer.
+
+    Args:
+        tensors: Tensors of any shape and floating dtype.
+        dtype: The dtype to compute in.
+
+    Returns:
+        [n] tensor of `dtype`, n the number of coordinates of all tensors.
+    """
+    return tf.concat([tf.reshape(tf.cast(t, dtype), [-1]) for t in tensors], 0)
+
+
+def unflatten(flat: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Splits [n] coordinates back into tensors with the shapes and dtypes of `like`."""
+    sizes = [t.shape.num_elements() for t in like]
+    return [
+        tf.cast(tf.reshape(part, t.shape), t.dtype)
+        for part, t in zip(tf.split(flat, sizes), like, strict=True)
+    ]
+
+
+def count(tensors: Sequence[tf.Tensor]) -> int:
+    """Returns n, the number of coordinates of all tensors."""
+    return sum(t.shape.num_elements() for t in tensors)
+
+
+def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
+    """Splits gradients into logarithm and sign (Andrychowicz et al. 2016, Appendix A).
+
+        (log|g| / p, sign(g))   where |g| >= exp(-p)
+        (-1, exp(p) g)          elsewhere
+
+    Args:
+        g: [n] gradients.
+        p: How many e-folds below 1 the logarithm reaches; 10 in the paper.
+
+    Returns:
+        [n, 2] features, of the order of 1 for gradients from exp(-p) to exp(p).
+    """
+    magnitude = tf.abs(g)
+    threshold = tf.exp(tf.cast(-p, g.dtype))
+    large = magnitude >= threshold
+    # Inside `where`, so that log's gradient stays finite where it is not chosen.
+    log = tf.math.log(tf.where(large, magnitude, tf.ones_like(g)))
+    return tf.stack(
+        [tf.where(large, log / p, -tf.ones_like(g)), tf.where(large, tf.sign(g), g / threshold)], -1
+    )
+
+
+def clip_gradient(g: tf.Tensor) -> tf.Tensor:
+    """Clips to +-1e18, beyond which g^2 overflows and would spoil a state forever."""
+    return tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
+
+
+def moving_average(average: tf.Tensor, value: tf.Tensor, decay: float) -> tf.Tensor:
+    """Returns `decay * average + (1 - decay) * value`."""
+    return decay * average + (1 - decay) * value
+
+
+def debias(average: tf.Tensor, decay: float, t: tf.Tensor) -> tf.Tensor:
+    """Divides by `1 - decay^t`: an average that started at 0, t >= 1 steps ago."""
+    return average / (1 - tf.pow(tf.cast(decay, average.dtype), tf.cast(t, average.dtype)))
+
+
+def root(v: tf.Tensor) -> tf.Tensor:
+    """Returns sqrt(v) with gradient 0, not infinity, at v = 0."""
+    positive = v > 0
+    return tf.where(positive, tf.sqrt(tf.where(positive, v, tf.ones_like(v))), tf.zeros_like(v))

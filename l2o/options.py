@@ -1,0 +1,209 @@
+"""Constructor signatures as the one source of options: names, types, defaults, limits.
+
+An option is a parameter with a default. What a constructor passes on through
+`**kwargs` is looked up in the signatures of its base classes. Types are annotations
+that pydantic understands; a config value must fit them strictly (`"5"` is no int).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import keras
+import pydantic
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator
+
+from l2o.errors import UserError, nearest
+
+
+def _one_of(kind: str, names: Callable[[], Sequence[str]]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names():
+            raise ValueError(
+                f"no {kind} called {name!r}{nearest(name, names())}; expected one of: "
+                f"{', '.join(sorted(names()))}"
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+@cache
+def activation_names() -> tuple[str, ...]:
+    """Returns the names `keras.activations.get` knows."""
+    special = {"get", "serialize", "deserialize"}
+    return tuple(n for n in dir(keras.activations) if n.islower() and n not in special | {"_"})
+
+
+@cache
+def initializer_names() -> tuple[str, ...]:
+    """Returns the names `keras.initializers.get` knows that need no argument."""
+    names = []
+    for name, member in vars(keras.initializers).items():
+        if inspect.isclass(member) and member is not keras.initializers.Initializer:
+            snake = "".join("_" + c.lower() if c.isupper() else c for c in name).strip("_")
+            if all(p.default is not p.empty for p in inspect.signature(member).parameters.values()):
+                names.append(snake)
+    return tuple(names)
+
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+Probability = Annotated[float, Ge(0), Le(1)]
+Layers = Annotated[Sequence[Count], MinLen(1)]
+Activation = Annotated[str, _one_of("activation", activation_names)]
+Initializer = Annotated[str, _one_of("initializer", initializer_names)]
+
+
+class Option(NamedTuple):
+    """One option: its annotation and its default."""
+
+    annotation: Any
+    default: Any
+
+
+def options_of(target: Any) -> dict[str, Option]:
+    """Returns the options of a class or function, base classes included.
+
+    Args:
+        target: A class (its bases are followed while each takes `**kwargs`, up to the
+            first that belongs to Keras or calls itself `TrainableOptimizer`) or a
+            function.
+
+    Returns:
+        Options by name, those of the bases first.
+    """
+    if not inspect.isclass(target):
+        return _signature_options(target)
+    found: dict[str, Option] = {}
+    for base in target.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base.__name__ == "TrainableOptimizer" or not base.__module__.startswith("l2o."):
+            break
+        init = vars(base)["__init__"]
+        found = {**_signature_options(init), **found}
+        kinds = [p.kind for p in inspect.signature(init).parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return found
+
+
+def _signature_options(function: Callable[..., Any]) -> dict[str, Option]:
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: Option(hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+
+def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
+    """Checks `given` against the options of `target` and writes every default out.
+
+    Args:
+        target: A class or function, see `options_of`.
+        given: What the config says; JSON values.
+        path: Where it says so (`network`).
+
+    Returns:
+        Every option with its value, JSON values only.
+
+    Raises:
+        UserError: For an unknown option (names the nearest) or a value that does not
+            fit (names what was expected).
+    """
+    options = options_of(target)
+    given = expect_object(given, path)
+    for name in given:
+        if name not in options:
+            close = nearest(_join(path, name), [_join(path, option) for option in options])
+            raise UserError(
+                f"unknown option{close}; known here: {', '.join(sorted(options)) or 'none'}",
+                _join(path, name),
+            )
+    for name, value in given.items():
+        check(options[name].annotation, value, _join(path, name))
+    return {
+        name: given[name] if name in given else to_json(option.default)
+        for name, option in options.items()
+    }
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def expect_object(value: Any, path: str) -> Mapping[str, Any]:
+    """Returns `value` if it is a JSON object, or raises UserError."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"expected an object of options; got {json.dumps(value)}", path)
+    return value
+
+
+def check(annotation: Any, value: Any, path: str) -> None:
+    """Raises UserError unless the JSON value fits the annotation."""
+    adapter = pydantic.TypeAdapter(annotation)
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError as error:
+        found = error.errors()
+        limits = [e for e in found if e["type"] not in _TYPE_ERRORS]
+        if len(limits) == 1:
+            place = "/".join([path, *(str(w) for w in limits[0]["loc"] if isinstance(w, int))])
+            if limits[0]["type"] == "value_error":
+                raise UserError(limits[0]["msg"].removeprefix("Value error, "), place) from None
+            reason = "expected a value that " + limits[0]["msg"].removeprefix("Input ").replace(
+                "should be", "is"
+            )
+            raise UserError(f"{reason}; got {_short(limits[0]['input'])}", place) from None
+        raise UserError(f"expected {describe(annotation)}; got {_short(value)}", path) from None
+
+
+_TYPE_ERRORS = {
+    "int_type", "int_from_float", "float_type", "string_type", "bool_type", "list_type",
+    "tuple_type", "dict_type", "none_required", "callable_type", "literal_error",
+    "is_instance_of",
+}  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def describe(annotation: Any) -> str:
+    """Returns an annotation as a reader says it: `float, int or list of float`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe(arguments[0])
+    if origin in (Union, types.UnionType):
+        words = [w for w in (describe(a) for a in arguments) if w]
+        return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    if origin is Literal:
+        return " or ".join(json.dumps(a) for a in arguments)
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)} ({', '.join(describe(a) for a in arguments)})"
+    if origin is Callable:
+        return ""  # callables are for the Python API, not for configs
+    if origin in (Sequence, list, tuple):
+        return f"a list of {describe(arguments[0])}"
+    if origin in (Mapping, dict) or annotation is dict:
+        return "an object"
+    names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+    if annotation in (None, type(None)):
+        return "null"
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def to_json(value: Any) -> Any:
+    """Returns a default as the JSON value a config would hold (tuples are lists)."""
+    return json.loads(json.dumps(value))

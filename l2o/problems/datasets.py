@@ -1,0 +1,190 @@
+"""Image-classification data sets: bundled digits, and every TFDS set by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from l2o.errors import UserError, nearest
+
+# A set is held in memory as its images' own dtype; beyond this it is refused.
+LARGEST_SET = 4 * 2**30
+CONNECT_SECONDS = 10
+
+
+class Split(NamedTuple):
+    """Images [N, height, width, channels] (uint8, or float32 in [0, 1]), labels [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, index: np.ndarray | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns float32 images scaled to [0, 1] and int32 labels at `index`, any shape."""
+        images = tf.gather(self.images, index)
+        if images.dtype == tf.uint8:
+            images = tf.cast(images, tf.float32) / 255
+        return images, tf.cast(tf.gather(self.labels, index), tf.int32)
+
+    def all(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the whole split, as `take` does."""
+        return self.take(np.arange(len(self.labels)))
+
+
+class Dataset(NamedTuple):
+    """A classification data set: its splits and its number of classes."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+
+
+def load(name: str, image_size: int | None = None) -> Dataset:
+    """Loads a data set into memory; the same arguments give the same object.
+
+    Args:
+        name: `digits` (1,437 + 360 grey 8x8 images, part of scikit-learn) or the name
+            of a TFDS image-classification set (`mnist`, `cifar10`, `emnist/letters`).
+        image_size: Resize images to this many pixels squared; None keeps them.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UserError: If there is no such set or it can be neither found nor downloaded.
+    """
+    return _load(name, image_size)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, image_size: int | None) -> Dataset:
+    dataset = _digits() if name == "digits" else _tfds(name, image_size)
+    if image_size is None or dataset.train.images.shape[1:3] == (image_size, image_size):
+        return dataset
+    return dataset._replace(
+        train=_resized(dataset.train, image_size), test=_resized(dataset.test, image_size)
+    )
+
+
+def _resized(split: Split, size: int) -> Split:
+    return Split(tf.image.resize(split.images, [size, size]).numpy(), split.labels)
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8, 1) / 16).astype(np.float32)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels.astype(np.int32), test_size=360, random_state=0, stratify=labels
+    )
+    return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
+
+
+def _tfds(name: str, image_size: int | None) -> Dataset:
+    builder = _prepared_builder(name)
+    image, label = _supervised_keys(name, builder.info)
+    shape = builder.info.features[image].shape
+    if image_size:
+        shape = (image_size, image_size, shape[-1])
+    if None in shape:
+        raise UserError(
+            f"the images of dataset {name!r} have no common size: expected image_size=N too"
+        )
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise UserError(f"dataset {name!r} has no split called train, only {', '.join(splits)}")
+    held_out = next((s for s in ("test", "validation") if s in splits), None)
+    train, test = ("train", held_out) if held_out else ("train[:80%]", "train[80%:]")
+    return Dataset(
+        name,
+        _read(builder, train, image, label, shape),
+        _read(builder, test, image, label, shape),
+        builder.info.features[label].num_classes,
+    )
+
+
+def _prepared_builder(name: str) -> Any:
+    # The syntax TFDS itself allows is wider: `namespace:name` runs code from elsewhere.
+    if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
+        raise UserError(f"{name!r} is not the name of a data set: expected digits or a TFDS name")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        raise UserError(
+            f"no data set called {name!r}{nearest(name, known)}: expected digits, the name of a "
+            f"TFDS set, or one prepared in {tfds.core.constants.DATA_DIR}"
+        ) from None
+    if not builder.is_prepared():
+        _download(tfds, name, builder)
+    return builder
+
+
+def _download(tfds: Any, name: str, builder: Any) -> None:
+    import requests
+
+    tried = f"dataset {name!r} is not prepared in {builder.data_dir}"
+    way_on = "prepare it there, or use dataset=digits, which needs no download"
+    try:
+        # TFDS retries for minutes where there is no network: ask once before.
+        for url in list(_urls(builder))[:1]:
+            requests.head(url, timeout=CONNECT_SECONDS)
+    except requests.RequestException:
+        raise UserError(f"{tried} and its download site cannot be reached: {way_on}") from None
+    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=settings)
+    except Exception as error:  # whatever a download or a foreign site may raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{tried} and could not be downloaded ({reason[0]}): {way_on}") from None
+
+
+def _urls(builder: Any) -> Iterator[str]:
+    for url in builder.url_infos:
+        if url.startswith("http"):
+            yield url
+
+
+def _supervised_keys(name: str, info: Any) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys or ("image", "label")
+    image, label = keys[0], keys[1]
+    features = info.features
+    if not (
+        isinstance(features.get(image), tfds.features.Image)
+        and isinstance(features.get(label), tfds.features.ClassLabel)
+    ):
+        raise UserError(f"dataset {name!r} is not an image-classification set")
+    return image, label
+
+
+def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ...]) -> Split:
+    count = builder.info.splits[split].num_examples
+    if count == 0:
+        raise UserError(f"split {split} of dataset {builder.name!r} is empty")
+    dtype = builder.info.features[image].np_dtype
+    size = count * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size > LARGEST_SET:
+        raise UserError(
+            f"dataset {builder.name!r} needs {size / 2**30:.1f} GiB of memory, more than "
+            f"{LARGEST_SET / 2**30:.0f}: expected a smaller set or a smaller image_size"
+        )
+    images = np.empty((count, *shape), dtype)
+    labels = np.empty(count, np.int32)
+    for i, example in enumerate(builder.as_dataset(split=split)):
+        pixels = example[image]
+        if pixels.shape != shape:
+            resized = tf.image.resize(pixels, shape[:2])
+            pixels = tf.cast(tf.round(resized), dtype)
+        images[i], labels[i] = pixels.numpy(), int(example[label])
+    return Split(images, labels)

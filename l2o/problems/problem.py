@@ -1,0 +1,96 @@
+"""Problem: what an optimizer optimizes, as pure functions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+Batch = Any  # a nest of tensors; () where the problem has no data
+
+
+class Instance(NamedTuple):
+    """One optimizee: what `Problem.init` draws.
+
+    params: list of floating tensors, what is optimized.
+    model_state: list of tensors the objective carries along (batch statistics, seeds,
+        constants drawn for the instance).
+    """
+
+    params: list[tf.Tensor]
+    model_state: list[tf.Tensor]
+
+
+class Problem(ABC):
+    """An optimizee: a family of instances, an objective and the data it is taken on.
+
+    Attributes:
+        name: For messages and file names.
+        steps_per_epoch: Number of mini-batches of one pass over the data; None for a
+            problem without data (full batch).
+    """
+
+    name: str
+    steps_per_epoch: int | None = None
+
+    @abstractmethod
+    def init(self, seed: int) -> Instance:
+        """Returns the instance that belongs to `seed`."""
+
+    @abstractmethod
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Batch
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Computes the loss to be minimised; pure, so it may be unrolled.
+
+        Args:
+            params: As in `Instance`.
+            model_state: As in `Instance`.
+            batch: One mini-batch, see `batches`.
+
+        Returns:
+            The loss (scalar) and the new model_state.
+        """
+
+    def batches(self, seed: int, start: int, count: int) -> Batch:
+        """Returns mini-batches `start` to `start + count` of the stream called `seed`.
+
+        Args:
+            seed: Names the stream: the order in which the data is seen.
+            start: Index of the first mini-batch; epochs follow each other without end.
+            count: How many.
+
+        Returns:
+            A nest of [count, ...] tensors; () for a problem without data.
+        """
+        return ()
+
+
+@dataclass(frozen=True)
+class ProblemSpec:
+    """How to build a problem; picklable, comparable, and what a config holds.
+
+    Args:
+        target: A registered name (`"mlp_classifier"`) or, from Python, any callable
+            that returns a `Problem`.
+        args: Its positional arguments [()].
+        kwargs: Its keyword arguments [{}].
+    """
+
+    target: str | Callable[..., Problem]
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Problem:
+        """Returns the problem.
+
+        Raises:
+            UserError: If no target of that name exists or an argument is wrong.
+        """
+        from l2o.problems import PROBLEMS
+
+        target = PROBLEMS.find(self.target) if isinstance(self.target, str) else self.target
+        return target(*self.args, **self.kwargs)

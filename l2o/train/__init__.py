@@ -1,0 +1,21 @@
+"""How a learned optimizer is trained. A new strategy is a new file and a line in `STRATEGIES`."""
+
+from l2o.train.build import STRATEGIES, build_optimizer, build_strategy, load, resolve_config
+from l2o.train.loss import LossArgs
+from l2o.train.run_directory import RunDirectory
+from l2o.train.simple import SimpleStrategy
+from l2o.train.strategy import BaseStrategy
+from l2o.train.training import Training
+
+__all__ = [
+    "STRATEGIES",
+    "BaseStrategy",
+    "LossArgs",
+    "RunDirectory",
+    "SimpleStrategy",
+    "Training",
+    "build_optimizer",
+    "build_strategy",
+    "load",
+    "resolve_config",
+]

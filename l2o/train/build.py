@@ -1,0 +1,238 @@
+"""Config -> objects: the one place that turns names into objects."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from l2o import seeds
+from l2o.errors import UserError, nearest
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.options import check, expect_object, options_of, resolve
+from l2o.problems import PROBLEMS, ProblemSpec
+from l2o.registry import Registry
+from l2o.train import keras_optimizers
+from l2o.train.loss import LossArgs
+from l2o.train.run_directory import RunDirectory
+from l2o.train.simple import SimpleStrategy
+from l2o.train.strategy import BaseStrategy
+from l2o.train.training import Training
+
+STRATEGIES: Registry[type[BaseStrategy]] = Registry("strategy", {"Simple": SimpleStrategy})
+
+Seed = Annotated[int, Ge(0)]
+
+
+def job(
+    directory: str = "weights",
+    seed: Seed = 0,
+    constructor: str = "DM",
+    strategy_constructor: str = "Simple",
+) -> None:
+    """The options at the top of a config; a signature, as all options are.
+
+    Args:
+        directory: Where the run is written ["weights"].
+        seed: Names every random draw of the run [0].
+        constructor: The learned optimizer ["DM"].
+        strategy_constructor: The training strategy ["Simple"].
+    """
+
+
+SECTIONS = ("problems", "network", "training", "loss_args", "optimizer", "strategy")
+
+
+def resolve_config(config: Any) -> dict[str, Any]:
+    """Checks a config and writes every default out.
+
+    Args:
+        config: A config as it was given, JSON values.
+
+    Returns:
+        The complete config; resolving it again changes nothing.
+
+    Raises:
+        UserError: For whatever is wrong with it: names the path, what was expected there
+            and the nearest known name.
+    """
+    config = dict(expect_object(config, "config"))
+    strategy = config.get("strategy", {})
+    if isinstance(strategy, Mapping) and "strategy_constructor" in strategy:
+        # The seed documents it inside the section, its sample has it at the top.
+        config["strategy"] = {k: v for k, v in strategy.items() if k != "strategy_constructor"}
+        config["strategy_constructor"] = strategy["strategy_constructor"]
+    top = {key: value for key, value in config.items() if key not in SECTIONS}
+    for key in top:
+        if key not in options_of(job):
+            raise UserError(
+                f"unknown option{nearest(key, _all_paths(config))}; known here: "
+                f"{', '.join([*options_of(job), *SECTIONS])}",
+                key,
+            )
+    top = {**{k: o.default for k, o in options_of(job).items()}, **top}
+    optimizer = OPTIMIZERS.find(top["constructor"], "constructor")
+    strategy_class = STRATEGIES.find(top["strategy_constructor"], "strategy_constructor")
+    for key, value in top.items():
+        check(options_of(job)[key].annotation, value, key)
+    training = resolve(Training, config.get("training", {}), "training")
+    training["teachers"] = [
+        keras_optimizers.resolve(teacher, f"training/teachers/{i}")
+        for i, teacher in enumerate(training["teachers"])
+    ]
+    if training["imitation_optimizer"] is not None:
+        training["imitation_optimizer"] = keras_optimizers.resolve(
+            training["imitation_optimizer"], "training/imitation_optimizer"
+        )
+    return {
+        "directory": top["directory"],
+        "seed": top["seed"],
+        "constructor": top["constructor"],
+        "network": resolve(optimizer, config.get("network", {}), "network"),
+        "problems": _resolve_problems(config.get("problems", [])),
+        "training": training,
+        "loss_args": resolve(LossArgs, config.get("loss_args", {}), "loss_args"),
+        "optimizer": keras_optimizers.resolve(config.get("optimizer", {}), "optimizer"),
+        "strategy_constructor": top["strategy_constructor"],
+        "strategy": resolve(strategy_class, config.get("strategy", {}), "strategy"),
+    }
+
+
+def build_strategy(config: Mapping[str, Any], run: RunDirectory | None = None) -> BaseStrategy:
+    """Builds everything a run needs; reads data, writes nothing.
+
+    Args:
+        config: A resolved config.
+        run: Where the run is written.
+
+    Returns:
+        The strategy, ready to `train`.
+
+    Raises:
+        UserError: If a part cannot be built.
+    """
+    problems = []
+    for i, spec in enumerate(config["problems"]):
+        problems.append(ProblemSpec(spec["target"], spec["args"], spec["kwargs"]))
+        _built(problems[-1], f"problems/{i}")
+    training = Training(
+        build_optimizer(config),
+        problems,
+        config["optimizer"],
+        LossArgs(**config["loss_args"]),
+        **config["training"],
+    )
+    strategy = STRATEGIES.find(config["strategy_constructor"])
+    return strategy(training, run, config["seed"], **config["strategy"])
+
+
+def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
+    """Returns the optimizer of a resolved config with the weights training starts from."""
+    seed = seeds.draw(seeds.generator(config["seed"], seeds.WEIGHTS))
+    with seeds.keras_initializers(seed):
+        return OPTIMIZERS.find(config["constructor"])(**config["network"])
+
+
+def load(
+    directory: str | os.PathLike[str], period: int | None = None, stage: int | None = None
+) -> TrainableOptimizer:
+    """Loads a trained optimizer, ready for `model.compile(optimizer=...)`.
+
+    Args:
+        directory: A run directory.
+        period: Which period; None: the one with the best validation loss.
+        stage: Of which stage, where a strategy has stages.
+
+    Returns:
+        A new optimizer with the learned weights.
+
+    Raises:
+        UserError: If there is no such run or period, or a file is damaged.
+    """
+    run = RunDirectory(directory)
+    config = resolve_config(run.read_config())
+    row = run.find(period, stage)
+    arrays = run.read_checkpoint(row.stage, row.period)
+    optimizer = build_optimizer(config)
+    weights = optimizer.network.weights
+    for i, weight in enumerate(weights):
+        array = arrays.get(f"network/{i}")
+        if array is None or array.shape != tuple(weight.shape):
+            raise UserError(
+                f"{run.checkpoint_path(row.stage, row.period)} does not hold the weights of the "
+                f"{config['constructor']} optimizer that {run.config_path} describes"
+            )
+    for i, weight in enumerate(weights):
+        weight.assign(arrays[f"network/{i}"])
+    return optimizer
+
+
+def problem_from(target: str, kwargs: Mapping[str, Any]) -> Any:
+    """Builds a problem from names and JSON values, as `evaluate.py --problem` gives them.
+
+    Raises:
+        UserError: If there is no such problem or an option is wrong.
+    """
+    spec = _resolve_problem({"target": target, "kwargs": kwargs}, "")
+    return _built(ProblemSpec(spec["target"], spec["args"], spec["kwargs"]), "")
+
+
+def _built(spec: ProblemSpec, path: str) -> Any:
+    try:
+        return spec.build()
+    except UserError as error:
+        raise UserError(str(error), error.path or path) from None
+
+
+def _resolve_problems(problems: Any) -> list[dict[str, Any]]:
+    if not isinstance(problems, Sequence) or isinstance(problems, str) or not problems:
+        raise UserError(
+            f"expected a list of at least one problem; got {json.dumps(problems)}", "problems"
+        )
+    return [_resolve_problem(spec, f"problems/{i}") for i, spec in enumerate(problems)]
+
+
+def _resolve_problem(spec: Any, path: str) -> dict[str, Any]:
+    spec = expect_object(spec, path)
+    for key in spec:
+        if key not in ("target", "args", "kwargs"):
+            raise UserError(
+                f"unknown option{nearest(key, ('target', 'args', 'kwargs'))}; known here: "
+                "target, args, kwargs",
+                f"{path}/{key}",
+            )
+    prefix = f"{path}/" if path else ""
+    target = PROBLEMS.find(spec.get("target"), f"{prefix}target" if path else "")
+    args = spec.get("args", [])
+    names = list(inspect.signature(target).parameters)
+    if not isinstance(args, list) or len(args) > len(names):
+        raise UserError(f"expected a list of at most {len(names)} values", f"{prefix}args")
+    kwargs = expect_object(spec.get("kwargs", {}), f"{prefix}kwargs")
+    positional = dict(zip(names, args, strict=False))
+    for name in positional:
+        if name in kwargs:
+            raise UserError(f"{name} is given by args too", f"{prefix}kwargs/{name}")
+    both = resolve(target, {**positional, **kwargs}, f"{prefix}kwargs" if path else "")
+    return {
+        "target": spec["target"],
+        "args": list(args),
+        "kwargs": {k: v for k, v in both.items() if k not in positional},
+    }
+
+
+def _all_paths(config: Mapping[str, Any]) -> list[str]:
+    optimizer = OPTIMIZERS.entries.get(str(config.get("constructor")))
+    strategy = STRATEGIES.entries.get(str(config.get("strategy_constructor", "Simple")))
+    sections = {"network": optimizer, "training": Training, "loss_args": LossArgs}
+    sections["strategy"] = strategy  # type: ignore[assignment]
+    paths = [
+        f"{section}/{name}"
+        for section, target in sections.items()
+        if target is not None
+        for name in options_of(target)
+    ]
+    return [*options_of(job), *SECTIONS, *paths]

@@ -1,0 +1,232 @@
+"""One compiled meta-step: unroll, loss, meta-gradient, update of the learned weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import Instance, Problem
+from l2o.train.loss import (
+    LossArgs,
+    Reduction,
+    UnrollWeights,
+    imitation_loss,
+    meta_loss,
+    unroll_weights,
+)
+from l2o.train.teachers import Teacher
+from l2o.train.unroll import Carry, Trajectory, unroll
+
+DEFAULT_LOSS = LossArgs()
+
+
+class StepResult(NamedTuple):
+    """What a meta-step reports, as scalars still on the device.
+
+    loss: Meta- or imitation loss of the unroll.
+    objective: The optimizee's last objective.
+    finite: Whether loss and gradients were finite; if not, nothing was applied.
+    complete: Whether all updates ran and the optimizee is fit to go on.
+    steps: int32, how many updates ran.
+    """
+
+    loss: tf.Tensor
+    objective: tf.Tensor
+    finite: tf.Tensor
+    complete: tf.Tensor
+    steps: tf.Tensor
+
+
+class MetaStep:
+    """The meta-steps of one optimizer on one problem, each traced once for all lengths.
+
+    Args:
+        optimizer: What is trained.
+        problem: What it is trained on.
+        teachers: For `imitate`.
+        loss_args: For all losses.
+        weights: The weight of each step of an unroll.
+        reduction: Over teachers.
+        second_derivatives: Whether optimizee gradients are differentiated.
+    """
+
+    def __init__(
+        self,
+        optimizer: TrainableOptimizer,
+        problem: Problem,
+        *,
+        teachers: Sequence[Teacher] = (),
+        loss_args: LossArgs = DEFAULT_LOSS,
+        weights: UnrollWeights = "sum",
+        reduction: Reduction = "mean",
+        second_derivatives: bool = False,
+    ) -> None:
+        self.optimizer = optimizer
+        self.problem = problem
+        self.teachers = teachers
+        self.loss_args = loss_args
+        self.weights = weights
+        self.reduction = reduction
+        self.second_derivatives = second_derivatives
+        self._compiled: dict[Any, Any] = {}
+
+    def start(self, instance: Instance, optimizer_state: Any = None) -> Carry:
+        """Returns the carry at the start of an optimizee.
+
+        Args:
+            instance: The optimizee.
+            optimizer_state: Internal state to keep; None for a fresh one.
+        """
+        if optimizer_state is None:
+            optimizer_state = self.optimizer.initial_state(instance.params)
+        return Carry(instance.params, instance.model_state, optimizer_state)
+
+    def train(
+        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: int
+    ) -> tuple[StepResult, Carry]:
+        """Unrolls, and lets `meta_optimizer` improve the learned weights on the meta-loss.
+
+        Args:
+            meta_optimizer: A Keras optimizer built on the learned weights.
+            carry: Where the unroll starts.
+            batches: [steps + 1, ...], see `unroll`.
+            steps: Length of the unroll, at least 1.
+
+        Returns:
+            The result and where the unroll ended.
+        """
+        return self._call("train", self._train, meta_optimizer, carry, batches, steps)
+
+    def imitate(
+        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: int
+    ) -> tuple[StepResult, Carry]:
+        """As `train`, on the imitation loss."""
+        return self._call("imitate", self._imitate, meta_optimizer, carry, batches, steps)
+
+    def validate(self, carry: Carry, batches: Any, steps: int) -> tuple[StepResult, Carry]:
+        """As `train`, but changes no weight."""
+        return self._call("validate", self._validate, None, carry, batches, steps)
+
+    def traces(self, kind: str) -> int:
+        """Returns how often `kind` ("train", "imitate", "validate") has been traced."""
+        return sum(
+            f.experimental_get_tracing_count() for k, f in self._compiled.items() if k[0] == kind
+        )
+
+    def _call(
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        meta_optimizer: keras.optimizers.Optimizer | None,
+        carry: Carry,
+        batches: Any,
+        steps: int,
+    ) -> tuple[StepResult, Carry]:
+        key = (kind, id(meta_optimizer))
+        if key not in self._compiled:
+            # Spelled out, so that another number of steps is no reason to trace again.
+            signature = (
+                tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry),
+                tf.nest.map_structure(
+                    lambda b: tf.TensorSpec([None, *b.shape[1:]], b.dtype), batches
+                ),
+                tf.TensorSpec([], tf.int32),
+            )
+            self._compiled[key] = tf.function(
+                lambda *args: function(meta_optimizer, *args),
+                input_signature=signature,
+                autograph=False,
+            )
+        return self._compiled[key](carry, batches, tf.constant(steps, tf.int32))
+
+    def _unroll(self, carry: Carry, batches: Any, steps: tf.Tensor, **kwargs: Any) -> Trajectory:
+        return unroll(
+            self.optimizer,
+            self.problem,
+            carry,
+            batches,
+            steps,
+            second_derivatives=self.second_derivatives,
+            ended=self.loss_args.ended,
+            **kwargs,
+        )
+
+    def _train(
+        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
+    ) -> Any:
+        def score() -> tuple[tf.Tensor, Trajectory]:
+            trajectory = self._unroll(
+                carry, batches, steps, references=self.loss_args.needs_references
+            )
+            weights = unroll_weights(self.weights, steps)
+            return meta_loss(trajectory, weights, self.loss_args), trajectory
+
+        return self._learn(meta_optimizer, score, steps)
+
+    def _imitate(
+        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
+    ) -> Any:
+        # Teachers do not depend on the student: they run first, outside the tape.
+        taught = [teacher.run(carry, batches, steps) for teacher in self.teachers]
+
+        def score() -> tuple[tf.Tensor, Trajectory]:
+            trajectory = self._unroll(
+                carry,
+                batches,
+                steps,
+                references=self.loss_args.obj_train_max_multiplier > 0,
+                parameters=True,
+            )
+            weights = unroll_weights(self.weights, steps)
+            loss = imitation_loss(trajectory, taught, weights, self.loss_args, self.reduction)
+            return loss, trajectory
+
+        return self._learn(meta_optimizer, score, steps)
+
+    def _validate(self, _: None, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
+        trajectory = self._unroll(carry, batches, steps, references=self.loss_args.needs_references)
+        loss = meta_loss(trajectory, unroll_weights(self.weights, steps), self.loss_args)
+        return _result(loss, tf.math.is_finite(loss), trajectory, steps), trajectory.carry
+
+    def _learn(
+        self,
+        meta_optimizer: keras.optimizers.Optimizer,
+        score: Callable[[], tuple[tf.Tensor, Trajectory]],
+        steps: tf.Tensor,
+    ) -> tuple[StepResult, Carry]:
+        variables = self.optimizer.network.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([v.value for v in variables])
+            loss, trajectory = score()
+        grads = tape.gradient(
+            loss,
+            [v.value for v in variables],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        finite = tf.reduce_all([tf.math.is_finite(loss), *map(_all_finite, grads)])
+
+        def apply() -> tf.Tensor:
+            meta_optimizer.apply(grads, variables)
+            return finite
+
+        tf.cond(finite, apply, lambda: finite)
+        return _result(loss, finite, trajectory, steps), trajectory.carry
+
+
+def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(tensor))
+
+
+def _result(
+    loss: tf.Tensor, finite: tf.Tensor, trajectory: Trajectory, steps: tf.Tensor
+) -> StepResult:
+    objective = trajectory.objectives[trajectory.steps - 1]
+    healthy = tf.math.is_finite(objective) & tf.reduce_all(
+        [_all_finite(p) for p in trajectory.carry.params]
+    )
+    complete = healthy & (trajectory.steps == steps)
+    return StepResult(loss, objective, finite, complete, trajectory.steps)

@@ -1,0 +1,90 @@
+"""One live progress line: period, step, loss, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress(Protocol):
+    """What long work tells about itself."""
+
+    def update(self, text: str, done: float) -> None:
+        """Shows `text` with `done`, the share of the work that is done (0 to 1)."""
+
+    def line(self, text: str) -> None:
+        """Leaves a line that stays."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def update(self, text: str, done: float) -> None:
+        """See `Progress.update`."""
+
+    def line(self, text: str) -> None:
+        """See `Progress.line`."""
+
+
+class Live:
+    """A line that is rewritten on a terminal; elsewhere one line every 10 seconds.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._done_at_start: float | None = None
+        self._last_line = self._start
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Live:
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                BarColumn(bar_width=20),
+                TextColumn("{task.percentage:3.0f}%"),
+                TextColumn("{task.description}", markup=False),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, text: str, done: float) -> None:
+        """See `Progress.update`."""
+        now = time.monotonic()
+        if self._done_at_start is None:
+            # A resumed run starts in the middle: only what is done now tells the speed.
+            self._done_at_start, self._start = done, now
+        text = f"{text}, {self._time_left(now, done)} left"
+        if self._bar:
+            self._bar.update(self._task, completed=done, description=text)
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(f"{100 * done:3.0f}% {text}", flush=True)
+
+    def line(self, text: str) -> None:
+        """See `Progress.line`."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def _time_left(self, now: float, done: float) -> str:
+        new = done - (self._done_at_start or 0.0)
+        if new <= 0:
+            return "?:??"
+        seconds = round((now - self._start) * (1 - done) / new)
+        hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,66 @@
+"""The Simple strategy: unroll lengths from a long-tailed distribution, forever the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from l2o.options import Count
+from l2o.train import schedules
+from l2o.train.run_directory import Row, RunDirectory
+from l2o.train.strategy import BaseStrategy, Period
+from l2o.train.training import Training
+
+
+class SimpleStrategy(BaseStrategy):
+    """Trains for a fixed number of periods (Wichrowska et al. 2017, section 4.4).
+
+    Args:
+        training: What is done within a period.
+        run: Where periods are written; None: nowhere.
+        seed: The run's seed.
+        epochs_per_period: How often a period goes through all problems [10].
+        num_periods: Number of periods [100].
+        unroll_distribution: Length of each unroll: a float p draws it from the geometric
+            distribution (mean 1/p), an int fixes it, a callable returns it [0.05].
+        annealing_schedule: What the probability to imitate is multiplied by in period i:
+            a float a for exp(-a i), a list for its i-th value, or a callable [0.5].
+        validation_unroll: Length of the unrolls of the validation [50].
+
+    Raises:
+        UserError: If a schedule is not one.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        run: RunDirectory | None,
+        seed: int,
+        *,
+        epochs_per_period: Count = 10,
+        num_periods: Count = 100,
+        unroll_distribution: int | float | Callable[[], float] = 0.05,
+        annealing_schedule: float | Sequence[float] | Callable[[int], float] = 0.5,
+        validation_unroll: Count = 50,
+    ) -> None:
+        super().__init__(training, run, seed, epochs_per_period)
+        self.num_periods = num_periods
+        self.validation_unroll = validation_unroll
+        self._draw_length = schedules.unroll_length(unroll_distribution)
+        self._annealing = schedules.annealing(annealing_schedule, num_periods)
+
+    def plan(self, rows: Sequence[Row]) -> Period | None:
+        """See `BaseStrategy.plan`."""
+        period = len(rows)
+        if period >= self.num_periods:
+            return None
+        return Period(
+            stage=0,
+            period=period,
+            draw_length=self._draw_length,
+            p_teacher=self.training.p_teacher * self._annealing(period),
+            validation_unroll=self.validation_unroll,
+        )
+
+    def share_done(self, rows: Sequence[Row]) -> float:
+        """See `BaseStrategy.share_done`."""
+        return len(rows) / self.num_periods

@@ -1,0 +1,34 @@
+"""Meta-trains a learned optimizer."""
+
+from config.command_line import Parser, import_tensorflow, run
+from config.overrides import merge_all
+
+
+def main() -> None:
+    """Parses, merges, builds, trains."""
+    parser = Parser(
+        "Meta-train a learned optimizer; the run directory (directory=weights) gets everything.",
+        "python train.py constructor=RNNProp strategy/num_periods=5",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key/path=value", help="options, see README.md"
+    )
+    parser.add_argument("--config", metavar="FILE", help="instead of config/default.json")
+    parser.add_argument("--preset", metavar="A,B", default="", help="names in config/presets")
+    parser.add_argument(
+        "--initialize", action="store_true", help="write config.json for resume.py and stop"
+    )
+    args = parser.parse_intermixed_args()
+    presets = [name for name in args.preset.split(",") if name]
+    config = merge_all(args.config, presets, args.overrides)
+
+    import_tensorflow()
+    from l2o.train import RunDirectory, resolve_config
+    from l2o.train.session import start
+
+    config = resolve_config(config)
+    start(config, RunDirectory(config["directory"]), initialize=args.initialize)
+
+
+if __name__ == "__main__":
+    run(main)
