@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -42,6 +43,17 @@ def natural(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected at least 0; got {value}")
     return value
+
+
+def rates(text: str) -> list[float]:
+    """Argument type: positive numbers separated by commas."""
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"expected positive numbers like 0.01,0.1; got {text!r}")
+    return values
 
 
 def import_tensorflow() -> None:

@@ -161,8 +161,10 @@ def _supervised_keys(name: str, info: Any) -> tuple[str, str]:
     image, label = keys[0], keys[1]
     features = info.features
     if not (
-        isinstance(features.get(image), tfds.features.Image)
-        and isinstance(features.get(label), tfds.features.ClassLabel)
+        isinstance(features, tfds.features.FeaturesDict)
+        and {image, label} <= set(features)
+        and isinstance(features[image], tfds.features.Image)
+        and isinstance(features[label], tfds.features.ClassLabel)
     ):
         raise UserError(f"dataset {name!r} is not an image-classification set")
     return image, label

@@ -90,14 +90,16 @@ class RunDirectory:
             UserError: If summary.csv is damaged.
         """
         try:
-            lines = list(csv.DictReader(io.StringIO(self.summary_path.read_text("utf-8"))))
+            lines = list(csv.reader(io.StringIO(self.summary_path.read_text("utf-8"))))
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"cannot read {self.summary_path}: {error}") from None
         try:
-            return [Row(*(_parse(name, line[name]) for name in Row._fields)) for line in lines]
-        except (KeyError, TypeError, ValueError):
+            if not lines or tuple(lines[0]) != Row._fields:
+                raise ValueError("header")
+            return [Row(*map(_parse, Row._fields, line)) for line in lines[1:]]
+        except (TypeError, ValueError):
             raise UserError(
                 f"{self.summary_path} is damaged: expected the columns {', '.join(Row._fields)}"
             ) from None

@@ -1,0 +1,5 @@
+"""How an optimizer is judged."""
+
+from l2o.evaluate.runs import Run, best, run, sweep
+
+__all__ = ["Run", "best", "run", "sweep"]

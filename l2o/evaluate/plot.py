@@ -1,0 +1,87 @@
+"""Pictures of runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2o.evaluate.runs import Run
+from l2o.train.run_directory import write_atomically
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+BAND = (10, 90)
+
+
+def loss_curves(path: Path, runs: Mapping[str, Run], title: str) -> None:
+    """Draws the training loss against the step: median over seeds and a band.
+
+    Args:
+        path: PNG file to write.
+        runs: By label, the most important first.
+        title: Above the picture.
+    """
+    figure, axes = _figure(title)
+    for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
+        # A diverged model counts as the worst, so that it widens the band.
+        losses = np.where(np.isfinite(run.losses), run.losses, np.inf)
+        low, median, high = np.percentile(losses, (BAND[0], 50, BAND[1]), axis=0, method="nearest")
+        steps = np.arange(losses.shape[1])
+        top = np.max(losses[np.isfinite(losses)], initial=1.0)
+        axes.fill_between(
+            steps, np.minimum(low, top), np.minimum(high, top), color=colour, alpha=0.2, lw=0
+        )
+        axes.plot(steps, median, color=colour, label=label, lw=1.8)
+    axes.set_yscale("log")
+    axes.set_xlabel("training step")
+    axes.set_ylabel("mini-batch loss")
+    axes.legend(frameon=False, title=f"median, {BAND[0]} to {BAND[1]} % of seeds")
+    _save(figure, path)
+
+
+def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
+    """Draws the final training loss against the learning rate and marks the best.
+
+    Args:
+        path: PNG file to write.
+        runs: By learning rate; diverged ones are left out of the curve.
+        title: Above the picture.
+    """
+    figure, axes = _figure(title)
+    means = {rate: float(np.mean(run.train_loss)) for rate, run in sorted(runs.items())}
+    finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
+    for rate in finite:
+        axes.plot([rate] * len(runs[rate].train_loss), runs[rate].train_loss, ".", color="0.7")
+    axes.plot(list(finite), list(finite.values()), "o-", color=COLOURS[1], label="mean over seeds")
+    if finite:
+        rate = min(finite, key=lambda r: finite[r])
+        axes.plot(
+            rate, finite[rate], "*", ms=16, color=COLOURS[0], label=f"best: {rate:g}", ls="none"
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("final training loss")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _figure(title: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10, wrap=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3, which="major")
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())

@@ -1,0 +1,164 @@
+"""Training models with an optimizer, through the path a user deploys: compile and fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from l2o import seeds as seeding
+from l2o.errors import UserError
+from l2o.problems import KerasProblem
+from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
+
+
+class Run(NamedTuple):
+    """What an optimizer made of a problem, one model per seed.
+
+    losses: [seeds, steps], the loss of each mini-batch before the step it drives.
+    train_loss, train_accuracy, test_loss, test_accuracy: [seeds], after the last step,
+        over the whole split.
+    seconds: Wall-clock time of all of it.
+    """
+
+    losses: np.ndarray
+    train_loss: np.ndarray
+    train_accuracy: np.ndarray
+    test_loss: np.ndarray
+    test_accuracy: np.ndarray
+    seconds: float
+
+
+def run(
+    problem: KerasProblem,
+    optimizer: keras.optimizers.Optimizer,
+    steps: int,
+    seeds: Sequence[int],
+    on_step: Callable[[float], None] | None = None,
+) -> Run:
+    """Trains a fresh model per seed with `model.fit`.
+
+    For one seed every optimizer gets the same initial weights and the same mini-batches.
+
+    Args:
+        problem: The model and its data.
+        optimizer: Not built yet; its state starts anew for each seed.
+        steps: Number of mini-batches.
+        seeds: One per model.
+        on_step: Told the loss of each step.
+
+    Returns:
+        The measurements; a model that diverges has losses that are not finite.
+    """
+    return _Trainer(problem, optimizer, steps, on_step).run(seeds)
+
+
+def sweep(
+    problem: KerasProblem,
+    class_name: str,
+    learning_rates: Sequence[float],
+    steps: int,
+    seeds: Sequence[int],
+    on_step: Callable[[float], None] | None = None,
+) -> dict[float, Run]:
+    """Runs a Keras optimizer at each learning rate.
+
+    Args:
+        problem: As for `run`.
+        class_name: A Keras optimizer.
+        learning_rates: The rates.
+        steps: As for `run`.
+        seeds: As for `run`.
+        on_step: As for `run`.
+
+    Returns:
+        Run by learning rate.
+    """
+    optimizer = KERAS_OPTIMIZERS.find(class_name)(learning_rate=float(learning_rates[0]))
+    trainer = _Trainer(problem, optimizer, steps, on_step)
+    return {rate: trainer.run(seeds, rate) for rate in learning_rates}
+
+
+def best(runs: dict[float, Run]) -> float:
+    """Returns the learning rate with the smallest mean training loss.
+
+    Raises:
+        UserError: If models diverged at every rate.
+    """
+    means = {rate: float(np.mean(run.train_loss)) for rate, run in runs.items()}
+    finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
+    if not finite:
+        raise UserError(f"no learning rate of {', '.join(f'{r:g}' for r in runs)} converges")
+    return min(finite, key=lambda rate: finite[rate])
+
+
+class _StepLoss(keras.callbacks.Callback):
+    """Records the loss of each mini-batch; Keras itself reports the mean so far."""
+
+    def __init__(self, on_step: Callable[[float], None] | None) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self.on_step = on_step
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Forgets the mini-batches before."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Records this one."""
+        self.losses.append(float(logs["loss"]))
+        if self.on_step:
+            self.on_step(self.losses[-1])
+
+
+class _Trainer:
+    """One compiled model for all seeds and rates: compiling anew would trace anew."""
+
+    def __init__(
+        self,
+        problem: KerasProblem,
+        optimizer: keras.optimizers.Optimizer,
+        steps: int,
+        on_step: Callable[[float], None] | None,
+    ) -> None:
+        self.problem = problem
+        self.steps = steps
+        self.on_step = on_step
+        self.model = problem.build_model()
+        self.model.compile(optimizer=optimizer, loss=problem.loss, metrics=["accuracy"])
+        self.optimizer = self.model.optimizer
+        self.optimizer.build(self.model.trainable_variables)
+        self._initial = [v.numpy() for v in self.optimizer.variables]
+        self._train, self._test = problem.dataset.train.all(), problem.dataset.test.all()
+
+    def run(self, seeds: Sequence[int], learning_rate: float | None = None) -> Run:
+        """Trains a model per seed, at `learning_rate` if one is given."""
+        start = time.perf_counter()
+        results = [self._one(seed, learning_rate) for seed in seeds]
+        columns = [np.array(column) for column in zip(*results, strict=True)]
+        return Run(*columns, seconds=time.perf_counter() - start)
+
+    def _one(self, seed: int, learning_rate: float | None) -> tuple[Any, ...]:
+        rng = seeding.generator(seed, seeding.EVALUATION)
+        self.model.set_weights(self.problem.model(seeding.draw(rng)).get_weights())
+        for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
+            variable.assign(value)
+        if learning_rate is not None:
+            self.optimizer.learning_rate = learning_rate
+        indices = self.problem.indices(seeding.draw(rng), 0, self.steps)
+        recorder = _StepLoss(self.on_step)
+        self.model.fit(
+            *self.problem.dataset.train.take(indices.reshape(-1)),
+            batch_size=self.problem.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[recorder],
+        )
+        train, test = (
+            self.model.evaluate(*split, batch_size=len(split[1]), verbose=0)
+            for split in (self._train, self._test)
+        )
+        return recorder.losses, *train, *test

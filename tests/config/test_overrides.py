@@ -1,0 +1,104 @@
+import json
+
+import pytest
+
+from config.overrides import ConfigError, merge, merge_all, merge_overrides, parse_override
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("strategy/num_periods=5", ("strategy", "num_periods"), 5),
+        ("constructor=RNNProp", ("constructor",), "RNNProp"),
+        ("network/layers=[20, 20]", ("network", "layers"), [20, 20]),
+        ("training/persistent=true", ("training", "persistent"), True),
+        ("training/imitation_optimizer=null", ("training", "imitation_optimizer"), None),
+        ("directory=a=b", ("directory",), "a=b"),
+        ("network/name=", ("network", "name"), ""),
+        ('network/name="5"', ("network", "name"), "5"),
+        ("directory=__import__('os')", ("directory",), "__import__('os')"),
+    ],
+)
+def test_values_are_json_or_else_strings(text, path, value):
+    assert parse_override(text) == (path, value)
+
+
+@pytest.mark.parametrize("text", ["strategy", "=5", "a//b=1", "/a=1", "a/=1", "a=NaN", "a=[1e999]"])
+def test_what_is_no_override_is_refused(text):
+    with pytest.raises(ConfigError):
+        parse_override(text)
+
+
+def test_objects_merge_and_lists_are_replaced():
+    base = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    assert merge(base, {"a": {"y": [3]}}) == {"a": {"x": 1, "y": [3]}, "b": 1}
+    assert base["a"]["y"] == [1, 2], "the base is not changed"
+
+
+def test_another_constructor_drops_the_options_of_the_one_it_replaces():
+    base = {"constructor": "DM", "network": {"p": 5}, "strategy": {"num_periods": 3}}
+    merged = merge_overrides(base, ["network/alpha=0.2", "constructor=RNNProp"])
+    assert merged["network"] == {"alpha": 0.2}
+    assert merged["strategy"] == {"num_periods": 3}
+    assert merge_overrides(base, ["constructor=DM"])["network"] == {"p": 5}
+
+
+@pytest.mark.parametrize("key", ["strategy_constructor", "strategy/strategy_constructor"])
+def test_another_strategy_drops_the_options_of_the_one_it_replaces(key):
+    base = {"strategy_constructor": "Simple", "strategy": {"num_periods": 3}}
+    merged = merge_overrides(base, [f"{key}=CurriculumLearning", "strategy/max_stages=2"])
+    assert merged == {
+        "strategy_constructor": "CurriculumLearning",
+        "strategy": {"max_stages": 2},
+    }
+
+
+def test_paths_lead_into_lists_by_number():
+    config = {"problems": [{"target": "mlp_classifier"}]}
+    merged = merge_overrides(config, ["problems/0/kwargs/dataset=mnist"])
+    assert merged["problems"] == [{"target": "mlp_classifier", "kwargs": {"dataset": "mnist"}}]
+    for wrong in ("problems/1/target=x", "problems/x/target=x", "problems/-1/target=x"):
+        with pytest.raises(ConfigError, match="0 to 0"):
+            merge_overrides(config, [wrong])
+    with pytest.raises(ConfigError, match="problems/0/target has no options"):
+        merge_overrides(config, ["problems/0/target/deeper=x"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"a": 1', "not JSON"),
+        (b"[1]", "expected a JSON object"),
+        (b'{"a": NaN}', "finite"),
+        (b'{"a": {"b": 1, "b": 2}}', "stands twice"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b'{"a":' + b"[" * 200000 + b"]" * 200000 + b"}", "nested too deeply"),
+        (b'{"a": "' + b"x" * 2**20 + b'"}', "larger"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, content, reason):
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as error:
+        merge_all(str(path))
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_missing_preset_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        merge_all(str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match="no preset called 'none'"):
+        merge_all(presets=["none"])
+
+
+def test_layers_are_default_then_presets_then_overrides(tmp_path, monkeypatch):
+    from config import overrides
+
+    monkeypatch.setattr(overrides, "PRESETS", tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({"seed": 1, "strategy": {"num_periods": 7}}))
+    (tmp_path / "b.json").write_text(json.dumps({"seed": 2}))
+    merged = merge_all(presets=["a", "b"], overrides=["strategy/epochs_per_period=1"])
+    assert merged["seed"] == 2
+    assert merged["strategy"] == {"num_periods": 7, "epochs_per_period": 1}
+    assert merged["problems"] == merge_all()["problems"]

@@ -1,0 +1,150 @@
+import time
+
+import numpy as np
+import pytest
+
+from l2o.errors import UserError
+from l2o.problems import datasets, mlp_classifier
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    """An empty TFDS directory, the one that plain `tfds.load` uses."""
+    import tensorflow_datasets as tfds
+
+    # TFDS reads its default once, at import.
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    datasets._load.cache_clear()
+    yield tmp_path
+    datasets._load.cache_clear()
+
+
+def prepare(name, shape, splits, data_dir, classes=3, image_shapes=None):
+    """Writes a small set in TFDS format; returns its images and labels by split."""
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    content, written = {}, {}
+    for split, size in splits.items():
+        shapes = image_shapes or [shape] * size
+        images = [rng.integers(0, 256, s, dtype=np.uint8) for s in shapes[:size]]
+        labels = rng.integers(0, classes, size)
+        content[split] = (images, labels)
+        written[split] = [
+            (i, {"image": image, "label": int(label)})
+            for i, (image, label) in enumerate(zip(images, labels, strict=True))
+        ]
+    builder = tfds.dataset_builders.AdhocBuilder(
+        name=name,
+        version="3.0.1",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=shape),
+                "label": tfds.features.ClassLabel(num_classes=classes),
+            }
+        ),
+        split_datasets=written,
+        data_dir=str(data_dir),
+    )
+    builder.download_and_prepare()
+    return content
+
+
+def as_set(images, labels):
+    return {(np.asarray(i).tobytes(), int(label)) for i, label in zip(images, labels, strict=True)}
+
+
+def test_digits_is_real_balanced_and_split_for_good():
+    data = datasets.load("digits")
+    assert data.train.images.shape == (1437, 8, 8, 1)
+    assert data.test.images.shape == (360, 8, 8, 1)
+    assert data.classes == 10
+    assert data.train.images.min() == 0
+    assert data.train.images.max() == 1
+    assert np.bincount(data.test.labels).min() >= 34
+    assert not as_set(*data.train) & as_set(*data.test)
+    assert datasets.load("digits") is data
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"), [("mnist", (28, 28, 1), 10), ("tiny_set", (6, 5, 3), 3)]
+)
+def test_a_tfds_set_by_its_name(data_dir, name, shape, classes):
+    written = prepare(name, shape, {"train": 20, "test": 8}, data_dir, classes)
+    data = datasets.load(name)
+    assert data.classes == classes
+    for split, got in (("train", data.train), ("test", data.test)):
+        assert got.images.dtype == np.uint8
+        assert as_set(*got) == as_set(*written[split])
+    images, labels = data.train.take(np.array([[3, 4], [5, 6]]))
+    assert images.shape == (2, 2, *shape)
+    assert labels.shape == (2, 2)
+    np.testing.assert_allclose(images[0, 1], data.train.images[4] / 255, rtol=1e-6)
+
+
+def test_a_tfds_set_trains_an_mlp(data_dir):
+    prepare("tiny_set", (6, 5, 1), {"train": 20, "test": 8}, data_dir)
+    problem = mlp_classifier(layers=[4], dataset="tiny_set", batch_size=5)
+    instance = problem.init(0)
+    assert [tuple(p.shape) for p in instance.params] == [(30, 4), (4,), (4, 3), (3,)]
+    images, labels = problem.batches(0, 0, 3)
+    loss, _ = problem.objective(*instance, (images[0], labels[0]))
+    assert np.isfinite(loss)
+
+
+def test_a_set_without_a_test_split_holds_a_fifth_back(data_dir):
+    written = prepare("tiny_set", (4, 4, 1), {"train": 20}, data_dir)
+    data = datasets.load("tiny_set")
+    assert (len(data.train.labels), len(data.test.labels)) == (16, 4)
+    assert as_set(*data.train) | as_set(*data.test) == as_set(*written["train"])
+
+
+def test_images_of_different_sizes_need_a_common_one(data_dir):
+    sizes = [(4 + i % 3, 5, 3) for i in range(12)]
+    prepare("tiny_set", (None, None, 3), {"train": 12, "test": 2}, data_dir, image_shapes=sizes)
+    with pytest.raises(UserError, match="image_size"):
+        datasets.load("tiny_set")
+    data = datasets.load("tiny_set", image_size=4)
+    assert data.train.images.shape == (12, 4, 4, 3)
+    assert datasets.load("digits", image_size=4).train.images.shape == (1437, 4, 4, 1)
+
+
+def test_a_set_too_large_for_memory_is_refused(data_dir, monkeypatch):
+    prepare("tiny_set", (6, 5, 1), {"train": 20, "test": 8}, data_dir)
+    monkeypatch.setattr(datasets, "LARGEST_SET", 100)
+    with pytest.raises(UserError, match="GiB of memory"):
+        datasets.load("tiny_set")
+
+
+def test_a_set_that_is_neither_prepared_nor_reachable_says_so_soon(data_dir, monkeypatch):
+    import requests
+
+    def unreachable(url, timeout):
+        raise requests.ConnectionError(f"no route to {url} in {timeout} s")
+
+    monkeypatch.setattr(requests, "head", unreachable)
+    start = time.monotonic()
+    with pytest.raises(UserError) as error:
+        datasets.load("mnist")
+    assert time.monotonic() - start < 30, "TFDS alone would retry for minutes"
+    assert str(data_dir) in str(error.value)
+    assert "dataset=digits" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["mnst", "../mnist", "huggingface:mnist", "mnist/a=1", "", "mnist[:5]", "imdb_reviews"]
+)
+def test_names_that_are_none(data_dir, name):
+    if name == "imdb_reviews":  # a set TFDS knows, prepared, but not one of images
+        import tensorflow_datasets as tfds
+
+        tfds.dataset_builders.AdhocBuilder(
+            name=name,
+            version="1.0.0",
+            features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
+            split_datasets={"train": [(0, {"text": "a"})]},
+            data_dir=str(data_dir),
+        ).download_and_prepare()
+    with pytest.raises(UserError) as error:
+        datasets.load(name)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,215 @@
+"""How optimizees follow each other: epochs, depth, repeat, persistent, imitation."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import l2o
+from l2o import seeds
+from l2o.errors import UserError
+from l2o.problems import Instance, Problem, ProblemSpec
+from l2o.train import LossArgs, Training
+
+
+class Parabola(Problem):
+    """|x - y|^2 / 2 in two dimensions; y differs by instance; `size` mini-batches of noise."""
+
+    name = "parabola"
+
+    def __init__(self, size=None, explode_from=None):
+        self.steps_per_epoch = size
+        self.explode_from = explode_from
+        self.inits = []
+        self.windows = []
+
+    def init(self, seed):
+        self.inits.append(seed)
+        y = seeds.generator(seed).normal(size=2)
+        return Instance([tf.zeros([2])], [tf.constant(y, tf.float32), tf.zeros([])])
+
+    def objective(self, params, model_state, batch):
+        y, count = model_state
+        f = tf.reduce_sum(tf.square(params[0] - y)) / 2
+        if self.explode_from is not None:
+            f = tf.where(count >= self.explode_from, np.inf, f)
+        return f, [y, count + 1]
+
+    def batches(self, seed, start, count):
+        self.windows.append((start, count))
+        return () if self.steps_per_epoch is None else tf.zeros([count, 1])
+
+
+def make(problem, **options):
+    tf.keras.utils.set_random_seed(0)
+    return Training(
+        l2o.RNNPropOptimizer(layers=(4,)),
+        [ProblemSpec(lambda: problem)],
+        {"class_name": "Adam", "config": {"learning_rate": 0.01}},
+        options.pop("loss_args", LossArgs()),
+        **options,
+    )
+
+
+def run(training, length=5, p_teacher=0.0, seed=0):
+    return list(training.train(0, np.random.default_rng(seed), lambda rng: length, p_teacher))
+
+
+def test_epochs_are_covered_by_whole_unrolls():
+    problem = Parabola(size=11)
+    unrolls = run(make(problem, epochs=2), length=5)
+    assert [u.steps for u in unrolls] == [5, 5, 5, 5, 5], "22 mini-batches"
+    # One more than the steps: the last scores, and is the first of the next unroll.
+    assert problem.windows == [(0, 6), (5, 6), (10, 6), (15, 6), (20, 6)]
+    assert len(problem.inits) == 1, "no reset within an iteration"
+
+
+def test_an_unroll_longer_than_an_epoch_is_run_whole():
+    unrolls = run(make(Parabola(size=3)), length=8)
+    assert [u.steps for u in unrolls] == [8]
+
+
+def test_repeat_counts_unrolls_of_problems_without_data_only():
+    assert len(run(make(Parabola(), repeat=3, epochs=7))) == 3
+    assert len(run(make(Parabola(size=5), repeat=3, epochs=1))) == 1
+
+
+@pytest.mark.parametrize(("depth", "resets"), [(0, 1), (1, 6), (2, 3), (4, 2)])
+def test_depth_counts_unrolls_between_resets_exactly(depth, resets):
+    problem = Parabola()
+    run(make(problem, repeat=6, depth=depth))
+    assert len(problem.inits) == resets
+
+
+def test_unrolls_of_one_optimizee_chain(monkeypatch):
+    training = make(Parabola(), repeat=4, depth=2)
+    (step,) = training.steps
+    starts, ends = [], []
+
+    def spy(meta_optimizer, carry, batches, steps, train=step.train):
+        starts.append(carry)
+        result, end = train(meta_optimizer, carry, batches, steps)
+        ends.append(end)
+        return result, end
+
+    monkeypatch.setattr(step, "train", spy)
+    run(training)
+    assert starts[1] is ends[0]
+    assert int(starts[1].optimizer_state.t) == 5
+    assert starts[2] is not ends[1], "a new optimizee, and a fresh state for it"
+    assert int(starts[2].optimizer_state.t) == 0
+    assert starts[3] is ends[2]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_persistent_keeps_the_internal_state_when_the_optimizee_is_replaced(persistent):
+    training = make(Parabola(), repeat=2, depth=1, persistent=persistent)
+    run(training)
+    run(training)
+    if persistent:
+        assert int(training.kept_states[0].t) == 2 * 2 * 5
+    else:
+        assert training.kept_states == [None]
+
+
+def test_a_diverged_optimizee_is_counted_replaced_and_never_learned_from():
+    problem = Parabola(explode_from=8)
+    training = make(problem, repeat=4, persistent=True)
+    before = [w.numpy() for w in training.optimizer.network.weights]
+    unrolls = run(training, length=10)
+    assert [u.finite for u in unrolls] == [False] * 4
+    assert [u.steps for u in unrolls] == [8] * 4, "the eighth update ends it"
+    assert len(problem.inits) == 4
+    assert training.kept_states == [None]
+    for a, b in zip(before, training.optimizer.network.weights, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+    assert int(training.meta_optimizer.iterations) == 0
+
+
+def test_training_improves_and_validation_changes_nothing():
+    training = make(Parabola(), repeat=20, depth=1)
+
+    def validate():
+        rng = np.random.default_rng(7)
+        return [u.loss for u in training.validate(0, rng, 10)]
+
+    first = validate()
+    state = training.save_state()
+    assert validate() == first
+    for name, array in training.save_state().items():
+        np.testing.assert_array_equal(array, state[name])
+    for seed in range(5):
+        run(training, length=10, seed=seed)
+    assert np.mean(validate()) < np.mean(first) - 0.1
+
+
+TEACHERS = [{"class_name": "SGD", "config": {"learning_rate": 0.1, "momentum": 0.9}}]
+
+
+def test_imitation_has_its_own_optimizer():
+    training = make(
+        Parabola(),
+        repeat=6,
+        teachers=TEACHERS,
+        p_teacher=1.0,
+        imitation_optimizer={"class_name": "SGD", "config": {"learning_rate": 0.01}},
+    )
+    assert all(u.imitation for u in run(training, p_teacher=1.0))
+    assert int(training.imitation_optimizer.iterations) == 6
+    assert int(training.meta_optimizer.iterations) == 0
+    run(training, p_teacher=0.0)
+    assert int(training.imitation_optimizer.iterations) == 6
+    assert int(training.meta_optimizer.iterations) == 6
+
+
+def test_imitation_brings_the_student_to_its_teacher():
+    training = make(Parabola(), repeat=20, depth=1, teachers=TEACHERS, p_teacher=1.0)
+    first = np.mean([u.loss for u in run(training, p_teacher=1.0, seed=99)])
+    for seed in range(10):
+        run(training, p_teacher=1.0, seed=seed)
+    last = np.mean([u.loss for u in run(training, p_teacher=1.0, seed=99)])
+    assert last < first - 2, "a log of a squared distance, summed over 5 steps"
+
+
+def test_the_probability_to_imitate_is_that_of_the_coin():
+    training = make(Parabola(), repeat=200, depth=1, teachers=TEACHERS, p_teacher=1.0)
+    share = np.mean([u.imitation for u in run(training, length=1, p_teacher=0.3)])
+    assert 0.2 < share < 0.4
+
+
+def test_imitation_without_a_teacher_is_refused():
+    with pytest.raises(UserError, match="training/p_teacher"):
+        make(Parabola(), p_teacher=0.5)
+
+
+def test_state_survives_saving_and_loading_to_the_last_bit():
+    options = {
+        "repeat": 4,
+        "persistent": True,
+        "teachers": TEACHERS,
+        "p_teacher": 0.5,
+        "imitation_optimizer": {"class_name": "Adam"},
+    }
+    training, other = make(Parabola(), **options), make(Parabola(), **options)
+    run(training, p_teacher=0.5)
+    saved = training.save_state()
+    run(training, p_teacher=0.5, seed=1)
+    other.load_state(saved, "test")
+    run(other, p_teacher=0.5, seed=1)
+    expected, got = training.save_state(), other.save_state()
+    assert expected.keys() == got.keys()
+    assert any("teacher" in name for name in got)
+    assert any("state" in name for name in got)
+    for name in got:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
+    training = make(Parabola())
+    saved = training.save_state()
+    wrong = {**saved, "network/0": np.zeros([1, 1], np.float32)}
+    missing = {k: v for k, v in saved.items() if k != "meta_optimizer/0"}
+    for bad in (wrong, missing):
+        with pytest.raises(UserError, match="does not belong"):
+            training.load_state(bad, "test")
+    for name, array in training.save_state().items():
+        np.testing.assert_array_equal(array, saved[name])
