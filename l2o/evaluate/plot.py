@@ -36,7 +36,7 @@ def loss_curves(path: Path, runs: Mapping[str, Run], title: str) -> None:
             steps, np.minimum(low, top), np.minimum(high, top), color=colour, alpha=0.2, lw=0
         )
         axes.plot(steps, median, color=colour, label=label, lw=1.8)
-    axes.set_yscale("log")
+    _log_scale(axes, [run.losses for run in runs.values()])
     axes.set_xlabel("training step")
     axes.set_ylabel("mini-batch loss")
     axes.legend(frameon=False, title=f"median, {BAND[0]} to {BAND[1]} % of seeds")
@@ -62,8 +62,9 @@ def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
         axes.plot(
             rate, finite[rate], "*", ms=16, color=COLOURS[0], label=f"best: {rate:g}", ls="none"
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    if finite:
+        axes.set_xscale("log")
+    _log_scale(axes, [np.array(list(finite.values()))])
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final training loss")
     axes.legend(frameon=False)
@@ -79,6 +80,13 @@ def _figure(title: str) -> tuple[Any, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3, which="major")
     return figure, axes
+
+
+def _log_scale(axes: Any, values: list[np.ndarray]) -> None:
+    if any((np.isfinite(v) & (v > 0)).any() for v in values):
+        axes.set_yscale("log")
+    else:  # nothing a logarithm could show
+        axes.text(0.5, 0.5, "every model diverged", transform=axes.transAxes, ha="center")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -138,8 +138,10 @@ class _Trainer:
         """Trains a model per seed, at `learning_rate` if one is given."""
         start = time.perf_counter()
         results = [self._one(seed, learning_rate) for seed in seeds]
-        columns = [np.array(column) for column in zip(*results, strict=True)]
-        return Run(*columns, seconds=time.perf_counter() - start)
+        losses, *final = (np.array(column) for column in zip(*results, strict=True))
+        train_loss, train_accuracy, test_loss, test_accuracy = final
+        seconds = time.perf_counter() - start
+        return Run(losses, train_loss, train_accuracy, test_loss, test_accuracy, seconds)
 
     def _one(self, seed: int, learning_rate: float | None) -> tuple[Any, ...]:
         rng = seeding.generator(seed, seeding.EVALUATION)

@@ -31,10 +31,10 @@ def start(config: Mapping[str, Any], run: RunDirectory, initialize: bool = False
     if initialize:
         print(f"{run.config_path} is written; next: python resume.py {run.path}")
         return
+    before = strategy.restore()
     print(f"{config['constructor']} on {_names(config)}, {config['strategy_constructor']} strategy")
-    before = len(run.rows())
     if before:
-        print(f"going on after {before} periods in {run.path}")
+        print(f"going on after {len(before)} periods in {run.path}")
     with Live() as progress:
         strategy.train(progress)
     best = run.best()

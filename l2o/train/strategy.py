@@ -58,6 +58,24 @@ class BaseStrategy:
         """Returns how much of the run `rows` are, 0 to 1."""
         raise NotImplementedError
 
+    def restore(self) -> list[Row]:
+        """Goes back to the last complete period on disk.
+
+        Returns:
+            The rows of the periods that are complete.
+
+        Raises:
+            UserError: If the run directory cannot be read or does not fit.
+        """
+        rows = self.run.rows() if self.run else []
+        if self.run and rows:
+            last = rows[-1]
+            self.training.load_state(
+                self.run.read_checkpoint(last.stage, last.period),
+                str(self.run.checkpoint_path(last.stage, last.period)),
+            )
+        return rows
+
     def train(self, progress: Progress | None = None) -> list[Row]:
         """Trains until the plan ends, going on after the last complete period on disk.
 
@@ -71,13 +89,7 @@ class BaseStrategy:
             UserError: If the run directory cannot be read or written.
         """
         progress = progress or Silent()
-        rows = self.run.rows() if self.run else []
-        if self.run and rows:
-            last = rows[-1]
-            self.training.load_state(
-                self.run.read_checkpoint(last.stage, last.period),
-                str(self.run.checkpoint_path(last.stage, last.period)),
-            )
+        rows = self.restore()
         while (period := self.plan(rows)) is not None:
             row = self._period(period, rows, progress)
             if self.run:

@@ -1,0 +1,77 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import l2o
+from l2o import seeds as seeding
+from l2o.errors import UserError
+from l2o.evaluate import Run, best, run, sweep
+from l2o.problems import mlp_classifier
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return mlp_classifier(layers=[5])
+
+
+def test_losses_are_those_of_a_loop_written_by_hand(problem):
+    got = run(problem, keras.optimizers.Adam(0.05), steps=6, seeds=[4])
+    rng = seeding.generator(4, seeding.EVALUATION)
+    model = problem.model(seeding.draw(rng))
+    images, labels = problem.batches(seeding.draw(rng), 0, 6)
+    adam = keras.optimizers.Adam(0.05)
+    expected = []
+    for x, y in zip(images, labels, strict=True):
+        with tf.GradientTape() as tape:
+            loss = problem.loss(y, model(x))
+        expected.append(float(loss))
+        adam.apply(tape.gradient(loss, model.trainable_weights), model.trainable_weights)
+    np.testing.assert_allclose(got.losses[0], expected, rtol=1e-5)
+    for split, loss, accuracy in (
+        (problem.dataset.train, got.train_loss, got.train_accuracy),
+        (problem.dataset.test, got.test_loss, got.test_accuracy),
+    ):
+        x, y = split.all()
+        logits = model(x).numpy()
+        np.testing.assert_allclose(loss[0], problem.loss(y, logits), rtol=1e-4)
+        np.testing.assert_allclose(accuracy[0], np.mean(logits.argmax(1) == y), atol=1e-6)
+
+
+def test_every_seed_and_rate_starts_anew(problem):
+    together = run(problem, keras.optimizers.Adam(0.05), steps=4, seeds=[1, 2])
+    swapped = run(problem, keras.optimizers.Adam(0.05), steps=4, seeds=[2, 1])
+    np.testing.assert_array_equal(together.losses, swapped.losses[::-1])
+    swept = sweep(problem, "Adam", [0.2, 0.05], steps=4, seeds=[1, 2])
+    np.testing.assert_array_equal(swept[0.05].losses, together.losses)
+    assert (swept[0.2].losses[:, -1] != swept[0.05].losses[:, -1]).all()
+
+
+def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem):
+    learned = l2o.RNNPropOptimizer()
+    before = learned.network.get_weights()
+    told = []
+    got = run(problem, learned, steps=4, seeds=[1, 2], on_step=told.append)
+    adam = run(problem, keras.optimizers.Adam(), steps=4, seeds=[1, 2])
+    np.testing.assert_allclose(got.losses[:, 0], adam.losses[:, 0], rtol=1e-6)
+    assert (got.losses[:, 2] != adam.losses[:, 2]).all()
+    np.testing.assert_allclose(told, got.losses.reshape(-1))
+    for a, b in zip(before, learned.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def of(*train_losses):
+    ones = np.ones(len(train_losses))
+    return Run(np.ones((len(train_losses), 3)), np.array(train_losses), ones, ones, ones, 1.0)
+
+
+def test_the_best_rate_has_the_smallest_mean_and_no_diverged_seed():
+    assert best({0.1: of(2.0, 4.0), 0.2: of(1.0, 4.0), 0.3: of(0.0, np.nan)}) == 0.2
+    with pytest.raises(UserError, match=r"no learning rate of 0\.1, 1 converges"):
+        best({0.1: of(np.inf), 1.0: of(np.nan)})
+
+
+def test_a_diverging_model_does_not_stop_the_others(problem):
+    got = sweep(problem, "SGD", [1e38, 0.1], steps=4, seeds=[1])
+    assert not np.isfinite(got[1e38].train_loss).any()
+    assert np.isfinite(got[0.1].train_loss).all()

@@ -1,0 +1,252 @@
+"""The four scripts as a user runs them: as processes, in a directory of their own."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "strategy/num_periods=2",
+    "strategy/epochs_per_period=1",
+    "training/epochs=1",
+    "strategy/validation_unroll=10",
+    "problems/0/kwargs/layers=[4]",
+    "network/layers=[4]",
+]
+
+
+def script(cwd, name, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"{name}.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def succeed(*arguments, **environment):
+    done = script(*arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def refuse(*arguments, **environment):
+    done = script(*arguments, **environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def files(path):
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A directory in which a tiny RNNProp has been trained, and what train.py printed."""
+    cwd = tmp_path_factory.mktemp("trained")
+    return cwd, succeed(cwd, "train", "constructor=RNNProp", *TINY)
+
+
+def test_train_writes_a_run(trained):
+    cwd, printed = trained
+    config = json.loads((cwd / "weights/config.json").read_text())
+    assert config["constructor"] == "RNNProp"
+    assert config["network"]["alpha"] == 0.1, "every default is written out"
+    rows = list(csv.DictReader((cwd / "weights/summary.csv").open()))
+    assert [row["period"] for row in rows] == ["0", "1"]
+    assert all(np.isfinite(float(row["validation_loss"])) for row in rows)
+    assert len(list((cwd / "weights/checkpoints").iterdir())) == 2
+    assert "period 1, meta-loss" in printed
+    assert printed.splitlines()[-1].startswith("next: python evaluate.py weights --problem")
+
+
+def test_evaluate_compares_with_adam(trained):
+    cwd, _ = trained
+    options = ["--problem", "mlp_classifier", "layers=[3]", "--steps", "4", "--seeds", "2"]
+    printed = succeed(cwd, "evaluate", "weights/", *options, "--period", "0")
+    assert "RNNPropOptimizer" in printed
+    assert "Adam (learning rate" in printed
+    assert "weights of period 0" in printed
+    assert printed.splitlines()[-1].startswith("next: ")
+    result = json.loads((cwd / "weights/eval/mlp_classifier.json").read_text())
+    learned, adam = result["optimizers"].values()
+    assert len(learned["train_loss"]["values"]) == 2
+    assert result["ratio"] == pytest.approx(
+        learned["train_loss"]["mean"] / adam["train_loss"]["mean"]
+    )
+    rates = result["adam_mean_train_loss"]
+    assert set(rates) == {"0.003", "0.01", "0.03", "0.1", "0.3"}
+    assert adam["train_loss"]["mean"] == min(rates.values())
+    assert (cwd / "weights/eval/mlp_classifier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_loaded_optimizer_trains_a_model_in_another_process(trained):
+    cwd, _ = trained
+    code = """
+import keras, numpy as np, l2o
+opt = l2o.load("weights")
+arrays = np.load("weights/checkpoints/stage_00_period_0001.npz")
+last = l2o.load("weights", period=1)
+for i, w in enumerate(last.network.get_weights()):
+    np.testing.assert_array_equal(w, arrays[f"network/{i}"])
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+model.compile(optimizer=opt, loss="mse")
+x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+before = model.get_weights()
+model.fit(x, x[:, :2], verbose=0)
+assert any((a != b).any() for a, b in zip(before, model.get_weights()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_again_resumes_and_another_config_is_refused(trained):
+    cwd, _ = trained
+    before = files(cwd / "weights")
+    assert "going on after 2 periods" in succeed(cwd, "resume", "weights/")
+    succeed(cwd, "train", "constructor=RNNProp", *TINY)
+    line = refuse(cwd, "train", "constructor=RNNProp", *TINY, "network/alpha=0.2", "seed=3")
+    assert "network/alpha, seed" in line
+    assert files(cwd / "weights") == before
+
+
+def test_initialize_then_resume_equals_train(trained, tmp_path):
+    cwd, _ = trained
+    arguments = ["--initialize", "constructor=RNNProp", *TINY]
+    assert "resume.py weights" in succeed(tmp_path, "train", *arguments)
+    assert [p.name for p in (tmp_path / "weights").iterdir()] == ["config.json"]
+    assert "train with: python resume.py" in refuse(tmp_path, "evaluate", "weights")
+    succeed(tmp_path, "resume", "weights")
+    assert (tmp_path / "weights/summary.csv").read_bytes() == (
+        cwd / "weights/summary.csv"
+    ).read_bytes()
+
+
+def test_killed_and_resumed_equals_undisturbed(trained, tmp_path):
+    cwd, _ = trained
+    command = [sys.executable, str(ROOT / "train.py"), "constructor=RNNProp", *TINY]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    summary = tmp_path / "weights/summary.csv"
+    deadline = time.monotonic() + 120
+    while not summary.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert summary.exists()
+    succeed(tmp_path, "resume", "weights")
+    undisturbed = files(cwd / "weights")
+    for name in ("summary.csv", "config.json"):
+        assert (tmp_path / "weights" / name).read_bytes() == undisturbed[Path(name)]
+    for name in (p for p in undisturbed if p.suffix == ".npz"):
+        with np.load(cwd / "weights" / name) as a, np.load(tmp_path / "weights" / name) as b:
+            assert a.files == b.files
+            for key in a.files:
+                np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_baseline_sweeps(tmp_path):
+    options = ["--steps", "4", "--seeds", "2", "--learning-rates", "0.1,0.001", "layers=[3]"]
+    printed = succeed(tmp_path, "baseline", "--optimizer", "RMSprop", *options)
+    result = json.loads((tmp_path / "baseline.json").read_text())
+    means = {r: v["train_loss"]["mean"] for r, v in result["learning_rates"].items()}
+    assert set(means) == {"0.001", "0.1"}
+    assert means[f"{result['best']:g}"] == min(means.values())
+    assert f"RMSprop {result['best']:g} *" in printed
+    assert (tmp_path / "baseline.png").exists()
+    assert printed.splitlines()[-1].startswith("next: ")
+
+
+def test_a_tfds_set_end_to_end(tmp_path):
+    from tests.problems.test_datasets import prepare
+
+    prepare("mnist", (28, 28, 1), {"train": 40, "test": 10}, tmp_path / "data", classes=10)
+    options = [*TINY, "problems/0/kwargs/dataset=mnist", "problems/0/kwargs/batch_size=4"]
+    printed = succeed(tmp_path, "train", *options, TFDS_DATA_DIR=str(tmp_path / "data"))
+    assert "mlp_classifier (mnist)" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["strategy/num_period=5"], ["strategy/num_period:", "strategy/num_periods"]),
+        (["constructor=RNProp"], ["constructor:", "RNNProp"]),
+        (["problems/0/kwargs/dataset=digit"], ["problems/0:", "digits"]),
+        (["--preset", "rnprop"], ["--preset:"]),
+        (["network/activation=tnh"], ["network/activation:", "tanh"]),
+        (["strategy/num_periods=five"], ["strategy/num_periods:", "an integer"]),
+        (["training/p_teacher=1"], ["training/p_teacher:"]),
+        (["--config", "none.json"], ["none.json"]),
+        (["--perod"], ["--perod"]),
+        (["directory=/proc/none"], ["/proc/none"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, arguments, words):
+    line = refuse(tmp_path, "train", *arguments)
+    for word in ["train.py: ", *words]:
+        assert word in line
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("resume", ["nowhere"], ["nowhere is not a run directory"]),
+        ("evaluate", ["nowhere"], ["nowhere is not a run directory"]),
+        ("evaluate", ["weights", "--problem", "mlp"], ["no problem called 'mlp'"]),
+        ("evaluate", ["weights", "--period", "7"], ["no period 7"]),
+        ("evaluate", ["weights", "layer=[3]"], ["layer:", "layers"]),
+        ("evaluate", ["weights", "--steps", "0"], ["--steps", "at least 1"]),
+        ("baseline", ["--optimizer", "Adan"], ["--optimizer", "Adam"]),
+        ("baseline", ["--learning-rates", "0.1,x"], ["--learning-rates", "0.1,x"]),
+        ("baseline", ["--output", "no/such/b.json"], ["--output", "no/such"]),
+    ],
+)
+def test_wrong_input_of_the_other_scripts(trained, name, arguments, words):
+    cwd, _ = trained
+    before = files(cwd)
+    line = refuse(cwd, name, *arguments)
+    for word in [f"{name}.py: ", *words]:
+        assert word in line
+    assert files(cwd) == before
+
+
+@pytest.mark.parametrize("damage", ["config", "checkpoint", "other optimizer"])
+def test_a_damaged_run_is_refused(trained, tmp_path, damage):
+    cwd, _ = trained
+    shutil.copytree(cwd / "weights", tmp_path / "weights")
+    config = tmp_path / "weights/config.json"
+    if damage == "config":
+        config.write_text(config.read_text()[:100])
+    elif damage == "checkpoint":
+        for path in (tmp_path / "weights/checkpoints").iterdir():
+            path.write_bytes(path.read_bytes()[:500])
+    else:
+        changed = json.loads(config.read_text())
+        changed |= {"constructor": "DM", "network": {}}
+        config.write_text(json.dumps(changed))
+    before = files(tmp_path)
+    for name in ("evaluate", "resume"):
+        assert "weights" in refuse(tmp_path, name, "weights")
+    assert files(tmp_path) == before
