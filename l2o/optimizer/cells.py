@@ -28,10 +28,16 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         projection: int | None = None,
         cell: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(name="network")
-        self.projection = keras.layers.Dense(projection, activation="elu") if projection else None
-        self.cells = [keras.layers.LSTMCell(units, **(cell or {})) for units in layers]
-        self.readout = keras.layers.Dense(1)
+        # Not the global policy: a rule keeps its precision when the model it trains is mixed.
+        dtype = keras.config.floatx()
+        super().__init__(name="network", dtype=dtype)
+        self.projection = (
+            keras.layers.Dense(projection, activation="elu", dtype=dtype) if projection else None
+        )
+        self.cells = [
+            keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers
+        ]
+        self.readout = keras.layers.Dense(1, dtype=dtype)
         # Built here: the learned weights exist before any optimizee does.
         self.build((None, features))
 

@@ -51,7 +51,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
         [n, 2] features, of the order of 1 for gradients from exp(-p) to exp(p).
     """
     magnitude = tf.abs(g)
-    threshold = tf.exp(tf.cast(-p, g.dtype))
+    threshold = tf.exp(tf.constant(-p, g.dtype))
     large = magnitude >= threshold
     # Inside `where`, so that log's gradient stays finite where it is not chosen.
     log = tf.math.log(tf.where(large, magnitude, tf.ones_like(g)))
@@ -72,7 +72,7 @@ def moving_average(average: tf.Tensor, value: tf.Tensor, decay: float) -> tf.Ten
 
 def debias(average: tf.Tensor, decay: float, t: tf.Tensor) -> tf.Tensor:
     """Divides by `1 - decay^t`: an average that started at 0, t >= 1 steps ago."""
-    return average / (1 - tf.pow(tf.cast(decay, average.dtype), tf.cast(t, average.dtype)))
+    return average / (1 - tf.pow(tf.constant(decay, average.dtype), tf.cast(t, average.dtype)))
 
 
 def root(v: tf.Tensor) -> tf.Tensor:

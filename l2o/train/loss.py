@@ -86,7 +86,7 @@ def meta_loss(trajectory: Trajectory, weights: tf.Tensor, args: LossArgs) -> tf.
     # 1 where no step ran: a logarithm there must have a finite gradient, times 0.
     f = tf.where(ran, trajectory.objectives, tf.ones_like(trajectory.objectives))
     f_0 = tf.where(ran, trajectory.references, tf.ones_like(f))
-    epsilon = tf.cast(args.epsilon, f.dtype)
+    epsilon = tf.constant(args.epsilon, f.dtype)
     if args.use_log_objective:
         value = tf.math.log(f + epsilon if args.use_numerator_epsilon else f)
         if args.scale_objective:
@@ -133,7 +133,7 @@ def imitation_loss(
     reduce = tf.reduce_mean if reduction == "mean" else tf.reduce_max
     distance = reduce(distances, axis=0)
     if args.use_log_objective:
-        distance = tf.math.log(distance + tf.cast(args.epsilon, distance.dtype))
+        distance = tf.math.log(distance + tf.constant(args.epsilon, distance.dtype))
     ran = tf.range(tf.shape(weights)[0]) < trajectory.steps
     weighted = tf.cast(weights, distance.dtype) * distance
     return tf.reduce_sum(tf.where(ran, weighted, tf.zeros_like(distance)))

@@ -1,0 +1,396 @@
+"""What every learned optimizer must do; a registered one is tested without being named here."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l2o import seeds
+from l2o.optimizer import OPTIMIZERS
+from l2o.problems import Instance, Problem, mlp_classifier
+from l2o.train.loss import LossArgs, meta_loss
+from l2o.train.meta_step import MetaStep
+from l2o.train.unroll import Carry, unroll
+
+NAMES = sorted(OPTIMIZERS.entries)
+STEPS = 10
+
+
+@pytest.fixture(params=NAMES)
+def optimizer(request):
+    with seeds.keras_initializers(3):
+        return OPTIMIZERS.find(request.param)()
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return mlp_classifier(layers=[6, 5], batch_size=16)
+
+
+def gradients(params, scale=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tf.cast(rng.normal(size=p.shape) * scale, p.dtype) for p in params]
+
+
+def assert_finite(nest):
+    for tensor in tf.nest.flatten(nest):
+        if tensor.dtype.is_floating:
+            assert np.isfinite(tf.cast(tensor, tf.float64)).all()
+
+
+def assert_same(a, b, **tolerance):
+    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+def run_pure(optimizer, problem, instance, images, labels):
+    """T steps of the pure pair, one after the other, eagerly."""
+    params, model_state = instance
+    state = optimizer.initial_state(params)
+    for batch in zip(images, labels, strict=True):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, model_state = problem.objective(params, model_state, batch)
+        deltas, state = optimizer.update(params, tape.gradient(loss, params), state)
+        params = [p + d for p, d in zip(params, deltas, strict=True)]
+    return params, state
+
+
+def test_state_keeps_structure_shapes_and_dtypes(optimizer):
+    params = [tf.zeros([3, 2]), tf.zeros([]), tf.zeros([4])]
+    state = optimizer.initial_state(params)
+    for step in range(3):
+        deltas, new = optimizer.update(params, gradients(params, seed=step), state)
+        tf.nest.assert_same_structure(state, new)
+        for a, b in zip(tf.nest.flatten(state), tf.nest.flatten(new), strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        for d, p in zip(deltas, params, strict=True):
+            assert (d.shape, d.dtype) == (p.shape, p.dtype)
+        state = new
+
+
+def test_deltas_keep_the_dtypes_of_parameters(optimizer):
+    params = [tf.zeros([2], d) for d in (tf.float16, tf.bfloat16, tf.float32, tf.float64)]
+    deltas, _ = optimizer.update(params, gradients(params), optimizer.initial_state(params))
+    assert [d.dtype for d in deltas] == [p.dtype for p in params]
+
+
+def test_a_rule_keeps_its_precision_under_a_mixed_policy():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        for make in OPTIMIZERS.entries.values():
+            network = make().network
+            for layer in network._flatten_layers():
+                assert layer.compute_dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_update_assigns_nothing(optimizer):
+    before = optimizer.network.get_weights()
+    params = [tf.zeros([3])]
+    state = optimizer.initial_state(params)
+    first, _ = optimizer.update(params, gradients(params), state)
+    second, _ = optimizer.update(params, gradients(params), state)
+    assert_same(first, second, rtol=0)
+    assert_same(before, optimizer.network.get_weights(), rtol=0)
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])
+def test_fit_equals_the_pure_path(optimizer, problem, eager):
+    model = problem.model(7)
+    learned = optimizer.network.get_weights()
+    images, labels = problem.batches(1, 0, STEPS)
+    expected, state = run_pure(optimizer, problem, problem.init(7), images, labels)
+    model.compile(optimizer=optimizer, loss=problem.loss, run_eagerly=eager)
+    model.fit(
+        tf.reshape(images, [-1, *images.shape[2:]]),
+        tf.reshape(labels, [-1]),
+        batch_size=problem.batch_size,
+        shuffle=False,
+        verbose=0,
+    )
+    assert int(optimizer.iterations) == STEPS
+    assert_same(model.get_weights(), expected, atol=2e-5)
+    assert_same([v.value for v in optimizer._state_variables], state, atol=2e-4, rtol=1e-3)
+    assert_same(learned, optimizer.network.get_weights(), rtol=0)
+
+
+def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
+    model = problem.model(7)
+    images, labels = problem.batches(1, 0, 3)
+    expected, _ = run_pure(optimizer, problem, problem.init(7), images, labels)
+    for x, y in zip(images, labels, strict=True):
+        with tf.GradientTape() as tape:
+            loss = problem.loss(y, model(x, training=True))
+        grads = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        optimizer.apply_gradients(zip(grads, model.trainable_variables, strict=True))
+    assert_same(model.get_weights(), expected, atol=2e-5)
+
+
+def test_the_unroll_equals_single_steps_and_chains(optimizer, problem):
+    step = MetaStep(optimizer, problem, loss_args=LossArgs(scale_objective=False))
+    carry = step.start(problem.init(7))
+    images, labels = problem.batches(1, 0, STEPS + 1)
+    expected, state = run_pure(optimizer, problem, problem.init(7), images[:-1], labels[:-1])
+    _, whole = step.validate(carry, (images, labels), STEPS)
+    assert_same(whole.params, expected, atol=2e-5)
+    assert_same(whole.optimizer_state, state, atol=2e-4, rtol=1e-3)
+    half = STEPS // 2
+    _, middle = step.validate(carry, (images[: half + 1], labels[: half + 1]), half)
+    _, end = step.validate(middle, (images[half:], labels[half:]), STEPS - half)
+    assert_same(end.params, whole.params, atol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30], ids=["zero", "tiny", "huge"])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)], ids=str)
+def test_extreme_gradients_stay_finite(optimizer, scale, shape):
+    params = [tf.zeros(shape)]
+    state = optimizer.initial_state(params)
+    for step in range(5):
+        deltas, state = optimizer.update(params, gradients(params, scale, step), state)
+        assert_finite(deltas)
+        assert_finite(state)
+
+
+def test_one_huge_gradient_is_not_remembered_forever(optimizer):
+    params = [tf.zeros([4])]
+    state = optimizer.initial_state(params)
+    _, state = optimizer.update(params, gradients(params, 1e30), state)
+    a, b = state, state
+    for step in range(1200):
+        _, a = update_compiled(optimizer, params, gradients(params, seed=step), a)
+        _, b = update_compiled(optimizer, params, gradients(params, seed=step + 1), b)
+    deltas_a, _ = optimizer.update(params, gradients(params, seed=1), a)
+    deltas_b, _ = optimizer.update(params, gradients(params, seed=1), b)
+    assert_finite([deltas_a, deltas_b])
+    assert not np.allclose(deltas_a[0], deltas_b[0], atol=1e-6), "it does not feel gradients"
+
+
+@tf.function(reduce_retracing=True)
+def update_compiled(optimizer, params, grads, state):
+    return optimizer.update(params, grads, state)
+
+
+class Bowl(Problem):
+    """sum exp(x_i - y_i) - x_i: smooth, with curvature that changes; two tensors."""
+
+    name = "bowl"
+
+    def init(self, seed):
+        rng = seeds.generator(seed)
+        x = [tf.constant(rng.normal(size=s) * 0.3, tf.float64) for s in ((2, 2), (3,))]
+        return Instance(
+            x, [tf.constant(rng.normal(size=s) * 0.3, tf.float64) for s in ((4,), (3,))]
+        )
+
+    def objective(self, params, model_state, batch):
+        terms = [
+            tf.reduce_sum(tf.exp(tf.reshape(p, [-1]) - y) - tf.reshape(p, [-1]))
+            for p, y in zip(params, model_state, strict=True)
+        ]
+        return tf.add_n(terms), model_state
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("second_derivatives", [False, True], ids=["first", "second"])
+def test_the_meta_gradient_equals_finite_differences(name, second_derivatives, float64):
+    with seeds.keras_initializers(0):
+        optimizer = OPTIMIZERS.find(name)()
+    assert optimizer.network.compute_dtype == "float64"
+    problem, steps = Bowl(), 4
+    instance = problem.init(0)
+    carry = Carry(*instance, optimizer.initial_state(instance.params))
+    weights = [v.value for v in optimizer.network.trainable_variables]
+
+    # First order takes the gradients of the optimizee for constants: the same unroll,
+    # but fed the gradients recorded on the unperturbed trajectory.
+    recorded = []
+
+    def loss(replay):
+        params, model_state, state = carry
+        total = tf.zeros([], tf.float64)
+        for i in range(steps):
+            with tf.GradientTape() as tape:
+                tape.watch(params)
+                f, _ = problem.objective(params, model_state, ())
+            grads = tape.gradient(f, params)
+            if not replay:
+                recorded.append(grads)
+            elif not second_derivatives:
+                grads = recorded[i]
+            deltas, state = optimizer.update(params, grads, state)
+            params = [p + d for p, d in zip(params, deltas, strict=True)]
+            total += problem.objective(params, model_state, ())[0]
+        return float(total)
+
+    args = LossArgs(scale_objective=False, use_log_objective=False)
+    with tf.GradientTape() as tape:
+        trajectory = unroll(
+            optimizer, problem, carry, (), tf.constant(steps), second_derivatives=second_derivatives
+        )
+        value = meta_loss(trajectory, tf.ones([steps]), args)
+    gradient = tape.gradient(value, weights)
+    np.testing.assert_allclose(value, loss(replay=False), rtol=1e-9)
+
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        direction = [rng.normal(size=w.shape) for w in weights]
+        slope = sum(np.sum(g * d) for g, d in zip(gradient, direction, strict=True))
+        original = [w.numpy() for w in weights]
+        ends = []
+        for sign in (1, -1):
+            for w, o, d in zip(weights, original, direction, strict=True):
+                w.assign(o + sign * 1e-6 * d)
+            ends.append(loss(replay=True))
+        for w, o in zip(weights, original, strict=True):
+            w.assign(o)
+        np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-8)
+
+
+def test_second_order_differs_from_first(optimizer, problem):
+    weights = [v.value for v in optimizer.network.trainable_variables]
+    instance = problem.init(0)
+    carry = Carry(*instance, optimizer.initial_state(instance.params))
+
+    def gradient(second_derivatives):
+        with tf.GradientTape() as tape:
+            trajectory = unroll(
+                optimizer,
+                problem,
+                carry,
+                problem.batches(0, 0, 4),
+                tf.constant(3),
+                second_derivatives=second_derivatives,
+            )
+            value = meta_loss(trajectory, tf.ones([3]), LossArgs())
+        return np.concatenate([g.numpy().ravel() for g in tape.gradient(value, weights)])
+
+    first, second = gradient(False), gradient(True)
+    assert np.isfinite(second).all()
+    assert np.abs(first - second).max() > 1e-4 * np.abs(first).max()
+
+
+# Keras' contract.
+
+
+def small_model():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    return model, x, x[:, :2]
+
+
+def test_the_configuration_comes_back(optimizer):
+    config = optimizer.get_config()
+    copy = type(optimizer).from_config(config)
+    assert copy.get_config() == config
+    shapes = [w.shape for w in optimizer.network.get_weights()]
+    assert [w.shape for w in copy.network.get_weights()] == shapes
+
+
+def test_learned_weights_are_no_optimizer_variables(optimizer):
+    model, x, y = small_model()
+    model.compile(optimizer=optimizer, loss="mse")
+    model.fit(x, y, verbose=0)
+    learned = {id(v) for v in optimizer.network.variables}
+    assert learned
+    assert not learned & {id(v) for v in optimizer.variables}
+    assert not learned & {id(v) for v in model.variables}
+
+
+def test_the_learning_rate_multiplies_the_change(optimizer):
+    variables = [keras.Variable(np.ones(s, np.float32)) for s in ((2, 2), (3,))]
+    grads = gradients([v.value for v in variables])
+    optimizer.apply(grads, variables)
+    whole = [v.numpy() - 1 for v in variables]
+    other = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": 0.5})
+    other.network.set_weights(optimizer.network.get_weights())
+    variables = [keras.Variable(np.ones(s, np.float32)) for s in ((2, 2), (3,))]
+    other.apply(grads, variables)
+    for v, change in zip(variables, whole, strict=True):
+        assert np.abs(change).max() > 0
+        np.testing.assert_allclose(v.numpy() - 1, change / 2, atol=1e-6)
+
+
+def test_a_variable_without_a_gradient_is_left_alone(optimizer):
+    variables = [keras.Variable(np.ones(2, np.float32), name=n) for n in ("a", "b", "c")]
+    grads = gradients([v.value for v in variables])
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([grads[0], None, grads[2]], variables)
+    assert (variables[0].numpy() != 1).all()
+    assert (variables[1].numpy() == 1).all()
+    assert (variables[2].numpy() != 1).all()
+
+
+def test_sparse_gradients_are_those_of_the_dense_ones(optimizer):
+    rows = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]], np.float32)
+    sparse = tf.IndexedSlices(tf.constant(rows), tf.constant([3, 1, 3]), tf.constant([5, 2]))
+    a, b = (keras.Variable(np.ones((5, 2), np.float32)) for _ in range(2))
+    other = type(optimizer).from_config(optimizer.get_config())
+    other.network.set_weights(optimizer.network.get_weights())
+    optimizer.apply([sparse], [a])
+    other.apply([tf.convert_to_tensor(sparse)], [b])
+    np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+
+
+def test_a_saved_model_goes_on_where_it_was(optimizer, tmp_path):
+    model, x, y = small_model()
+    model.compile(optimizer=optimizer, loss="mse")
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert type(loaded.optimizer) is type(optimizer)
+    for m in (model, loaded):
+        m.fit(x, y, shuffle=False, verbose=0)
+    assert_same(model.get_weights(), loaded.get_weights(), rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"clipnorm": 0.1}, {"weight_decay": 0.1}, {"use_ema": True}], ids=str
+)
+def test_keras_own_options_do_what_they_do_for_adam(optimizer, options):
+    made = type(optimizer).from_config({**optimizer.get_config(), **options})
+    made.network.set_weights(optimizer.network.get_weights())
+    variables = [[keras.Variable(np.full(3, 2.0, np.float32))] for _ in range(2)]
+    grads = [tf.constant([3.0, 4.0, 0.0])]
+    if "clipnorm" in options:
+        optimizer.apply([g * 0.1 / 5 for g in grads], variables[0])
+    else:
+        optimizer.apply(grads, variables[0])
+    made.apply(grads, variables[1])
+    expected = variables[0][0].numpy()
+    if "weight_decay" in options:
+        expected = expected - 2.0 * 0.1
+    np.testing.assert_allclose(variables[1][0].numpy(), expected, atol=1e-5)
+    if "use_ema" in options:
+        assert len(made._model_variables_moving_average) == 1
+
+
+def test_two_replicas_equal_one_device(optimizer):
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        pytest.fail("tests/conftest.py sets up two logical CPU devices")
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    results = []
+    for strategy in (
+        tf.distribute.OneDeviceStrategy("CPU:0"),
+        tf.distribute.MirroredStrategy([d.name for d in devices[:2]]),
+    ):
+        with strategy.scope():
+            model = keras.Sequential(
+                [keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")]
+            )
+            made = type(optimizer).from_config(optimizer.get_config())
+            made.network.set_weights(optimizer.network.get_weights())
+            model.compile(optimizer=made, loss="mse")
+        data = tf.data.Dataset.from_tensor_slices((x, x[:, :2])).batch(16).repeat(2)
+        model.fit(data, verbose=0)
+        results.append(model.get_weights())
+    assert_same(*results, atol=1e-5)
