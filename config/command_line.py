@@ -75,19 +75,18 @@ def import_tensorflow() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def run(main: Callable[[], None], resume: str = "") -> NoReturn:
+def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's main and exits: 0, 2 for wrong input, 130 for Ctrl-C.
 
     Args:
         main: What the script does.
-        resume: What to type after Ctrl-C.
     """
     try:
         main()
     except ConfigError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print(f"\ninterrupted; every finished period is kept{resume}", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except ImportError as error:
         if error.name != "l2o":

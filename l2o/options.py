@@ -75,8 +75,7 @@ def options_of(target: Any) -> dict[str, Option]:
 
     Args:
         target: A class (its bases are followed while each takes `**kwargs`, up to the
-            first that belongs to Keras or calls itself `TrainableOptimizer`) or a
-            function.
+            first that is `TrainableOptimizer` or belongs to Keras) or a function.
 
     Returns:
         Options by name, those of the bases first.
@@ -87,7 +86,8 @@ def options_of(target: Any) -> dict[str, Option]:
     for base in target.__mro__:
         if "__init__" not in vars(base):
             continue
-        if base.__name__ == "TrainableOptimizer" or not base.__module__.startswith("l2o."):
+        # What Keras and TrainableOptimizer take is for deployment, not for a config.
+        if base.__name__ == "TrainableOptimizer" or base.__module__.startswith("keras."):
             break
         init = vars(base)["__init__"]
         found = {**_signature_options(init), **found}

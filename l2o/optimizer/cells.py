@@ -34,9 +34,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         self.projection = (
             keras.layers.Dense(projection, activation="elu", dtype=dtype) if projection else None
         )
-        self.cells = [
-            keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers
-        ]
+        self.cells = [keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers]
         self.readout = keras.layers.Dense(1, dtype=dtype)
         # Built here: the learned weights exist before any optimizee does.
         self.build((None, features))

@@ -35,8 +35,12 @@ def start(config: Mapping[str, Any], run: RunDirectory, initialize: bool = False
     print(f"{config['constructor']} on {_names(config)}, {config['strategy_constructor']} strategy")
     if before:
         print(f"going on after {len(before)} periods in {run.path}")
-    with Live() as progress:
-        strategy.train(progress)
+    try:
+        with Live() as progress:
+            strategy.train(progress)
+    except KeyboardInterrupt:
+        print(f"finished periods are kept; go on with: python resume.py {run.path}", flush=True)
+        raise
     best = run.best()
     print(f"best: period {best.period}, validation loss {best.validation_loss:.4f}")
     target = config["problems"][0]["target"]
