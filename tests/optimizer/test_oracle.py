@@ -40,3 +40,30 @@ def test_both_paths_equal_keras_own_optimizer(name):
     for got in (end.params, fit(rule())):
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+class Pushed(hand_designed.SGD):
+    """SGD that starts in motion."""
+
+    def initial_state(self, params):
+        return [tf.random.stateless_normal(p.shape, [1, i]) for i, p in enumerate(params)]
+
+
+def test_an_initial_state_that_is_not_zero_survives_being_built_inside_a_trace():
+    problem = mlp_classifier(layers=[6], batch_size=16)
+    images, labels = problem.batches(2, 0, 4)
+    model, optimizer = problem.model(5), Pushed()
+
+    @tf.function
+    def train(x, y):
+        with tf.GradientTape() as tape:
+            loss = problem.loss(y, model(x, training=True))
+        values = [v.value for v in model.trainable_variables]
+        optimizer.apply(tape.gradient(loss, values), model.trainable_variables)
+
+    for i in range(3):
+        train(images[i], labels[i])
+    step = MetaStep(Pushed(), problem)
+    _, end = step.validate(step.start(problem.init(5)), (images, labels), 3)
+    for a, b in zip(end.params, model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
