@@ -37,20 +37,18 @@ def _one_of(kind: str, names: Callable[[], Sequence[str]]) -> AfterValidator:
 @cache
 def activation_names() -> tuple[str, ...]:
     """Returns the names `keras.activations.get` knows."""
-    special = {"get", "serialize", "deserialize"}
-    return tuple(n for n in dir(keras.activations) if n.islower() and n not in special | {"_"})
+    # The last of these needs an argument.
+    special = {"get", "serialize", "deserialize", "threshold"}
+    functions = (n for n, member in vars(keras.activations).items() if callable(member))
+    return tuple(n for n in functions if not n.startswith("_") and n not in special)
 
 
-@cache
-def initializer_names() -> tuple[str, ...]:
-    """Returns the names `keras.initializers.get` knows that need no argument."""
-    names = []
-    for name, member in vars(keras.initializers).items():
-        if inspect.isclass(member) and member is not keras.initializers.Initializer:
-            snake = "".join("_" + c.lower() if c.isupper() else c for c in name).strip("_")
-            if all(p.default is not p.empty for p in inspect.signature(member).parameters.values()):
-                names.append(snake)
-    return tuple(names)
+# Keras' initializers that need no argument.
+INITIALIZERS = (
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "identity", "lecun_normal",
+    "lecun_uniform", "ones", "orthogonal", "random_normal", "random_uniform", "truncated_normal",
+    "variance_scaling", "zeros",
+)  # fmt: skip
 
 
 Count = Annotated[int, Ge(1)]
@@ -60,7 +58,7 @@ Decay = Annotated[float, Ge(0), Lt(1)]
 Probability = Annotated[float, Ge(0), Le(1)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
 Activation = Annotated[str, _one_of("activation", activation_names)]
-Initializer = Annotated[str, _one_of("initializer", initializer_names)]
+Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
 
 
 class Option(NamedTuple):
@@ -161,9 +159,8 @@ def check(annotation: Any, value: Any, path: str) -> None:
             place = "/".join([path, *(str(w) for w in limits[0]["loc"] if isinstance(w, int))])
             if limits[0]["type"] == "value_error":
                 raise UserError(limits[0]["msg"].removeprefix("Value error, "), place) from None
-            reason = "expected a value that " + limits[0]["msg"].removeprefix("Input ").replace(
-                "should be", "is"
-            )
+            # pydantic says "Input should be greater than or equal to 1".
+            reason = limits[0]["msg"].replace("Input should be", "expected a value")
             raise UserError(f"{reason}; got {_short(limits[0]['input'])}", place) from None
         raise UserError(f"expected {describe(annotation)}; got {_short(value)}", path) from None
 
@@ -186,7 +183,8 @@ def describe(annotation: Any) -> str:
     if origin is Annotated:
         return describe(arguments[0])
     if origin in (Union, types.UnionType):
-        words = [w for w in (describe(a) for a in arguments) if w]
+        kinds = [a for a in arguments if not (a is int and float in arguments)]
+        words = [w for w in (describe(a) for a in kinds) if w]
         return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     if origin is Literal:
         return " or ".join(json.dumps(a) for a in arguments)
@@ -195,7 +193,8 @@ def describe(annotation: Any) -> str:
     if origin is Callable:
         return ""  # callables are for the Python API, not for configs
     if origin in (Sequence, list, tuple):
-        return f"a list of {describe(arguments[0])}"
+        item = describe(arguments[0])
+        return f"a list of {item.removeprefix('an ').removeprefix('a ')}s"
     if origin in (Mapping, dict) or annotation is dict:
         return "an object"
     names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}

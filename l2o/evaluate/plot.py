@@ -14,6 +14,8 @@ from l2o.train.run_directory import write_atomically
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# More runs than colours: the colours again, in another style.
+STYLES = ("-", "--", ":")
 BAND = (10, 90)
 
 
@@ -22,11 +24,15 @@ def loss_curves(path: Path, runs: Mapping[str, Run], title: str) -> None:
 
     Args:
         path: PNG file to write.
-        runs: By label, the most important first.
+        runs: By label, the most important first: it gets the strongest colour.
         title: Above the picture.
+
+    Raises:
+        OSError: If it cannot be written; an older file is intact.
     """
     figure, axes = _figure(title)
-    for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
+    for i, (label, run) in enumerate(runs.items()):
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
         # A diverged model counts as the worst, so that it widens the band.
         losses = np.where(np.isfinite(run.losses), run.losses, np.inf)
         low, median, high = np.percentile(losses, (BAND[0], 50, BAND[1]), axis=0, method="nearest")
@@ -35,7 +41,9 @@ def loss_curves(path: Path, runs: Mapping[str, Run], title: str) -> None:
         axes.fill_between(
             steps, np.minimum(low, top), np.minimum(high, top), color=colour, alpha=0.2, lw=0
         )
-        axes.plot(steps, median, color=colour, label=label, lw=1.8)
+        # One step makes no line.
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, median, style, marker=marker, color=colour, label=label, lw=1.8)
     _log_scale(axes, [run.losses for run in runs.values()])
     axes.set_xlabel("training step")
     axes.set_ylabel("mini-batch loss")
@@ -48,23 +56,32 @@ def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
 
     Args:
         path: PNG file to write.
-        runs: By learning rate; diverged ones are left out of the curve.
+        runs: By learning rate; one with a model that diverged is a cross at the top.
         title: Above the picture.
+
+    Raises:
+        OSError: If it cannot be written; an older file is intact.
     """
     figure, axes = _figure(title)
     means = {rate: float(np.mean(run.train_loss)) for rate, run in sorted(runs.items())}
     finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
-    for rate in finite:
-        axes.plot([rate] * len(runs[rate].train_loss), runs[rate].train_loss, ".", color="0.7")
+    axes.set_xscale("log")
+    for i, rate in enumerate(means):
+        losses = runs[rate].train_loss[np.isfinite(runs[rate].train_loss)]
+        label = "" if i else "one seed"
+        axes.plot([rate] * len(losses), losses, ".", color="0.7", label=label)
     axes.plot(list(finite), list(finite.values()), "o-", color=COLOURS[1], label="mean over seeds")
+    if diverged := [rate for rate in means if rate not in finite]:
+        axes.plot(
+            diverged, [0.98] * len(diverged), "x", color="k", label="diverged",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
     if finite:
         rate = min(finite, key=lambda r: finite[r])
         axes.plot(
             rate, finite[rate], "*", ms=16, color=COLOURS[0], label=f"best: {rate:g}", ls="none"
         )
-    if finite:
-        axes.set_xscale("log")
-    _log_scale(axes, [np.array(list(finite.values()))])
+    _log_scale(axes, [run.train_loss for run in runs.values()])
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final training loss")
     axes.legend(frameon=False)

@@ -26,11 +26,12 @@ def summary(run: Run) -> dict[str, Any]:
         Per measure mean, standard deviation (n - 1; null for one seed) and the values
         themselves; and how many models diverged. Values that are not finite are null.
     """
-    found: dict[str, Any] = {"diverged": int(np.sum(~np.isfinite(run.train_loss)))}
+    measured = np.array([getattr(run, name) for name in MEASURES])
+    found: dict[str, Any] = {"diverged": _diverged(measured)}
     for name in MEASURES:
         values = getattr(run, name)
         found[name] = {
-            "mean": float(np.mean(values)),
+            "mean": _mean(values),
             "std": _spread(values),
             "values": [float(v) for v in values],
         }
@@ -42,6 +43,10 @@ def table(runs: Mapping[str, Run]) -> str:
 
     Args:
         runs: By the label of their row.
+
+    Returns:
+        Lines without a newline at the end; a loss that is not finite for some models
+        reads `3 of 10 diverged`.
     """
     rows = [["optimizer", "train loss", "train acc", "test loss", "test acc"]]
     for label, run in runs.items():
@@ -55,18 +60,43 @@ def table(runs: Mapping[str, Run]) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON atomically; numbers that are not finite become null."""
+    """Writes JSON atomically; numbers that are not finite become null.
+
+    Args:
+        path: The file; its directory exists.
+        content: Nested objects, lists, strings and numbers (NumPy's too).
+
+    Raises:
+        OSError: If it cannot be written; an older file is intact.
+    """
     write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False).encode())
 
 
 def _cell(name: str, values: np.ndarray) -> str:
+    if diverged := _diverged(values[np.newaxis]):
+        return f"{diverged} of {len(values)} diverged"
+    mean, spread = _mean(values), _spread(values) or 0.0
     if name.endswith("accuracy"):
-        return f"{100 * np.mean(values):5.1f} ± {100 * (_spread(values) or 0):.1f} %"
-    return f"{np.mean(values):.4f} ± {_spread(values) or 0:.4f}"
+        return f"{100 * mean:5.1f} ± {100 * spread:.1f} %"
+    # A loss that explodes without overflowing would need forty columns as a decimal.
+    digits = ".4f" if max(mean, spread) < 1000 else ".3g"
+    return f"{mean:{digits}} ± {spread:{digits}}"
+
+
+def _diverged(measured: np.ndarray) -> int:
+    # [measures, seeds] -> number of seeds.
+    return int(np.sum(~np.isfinite(measured).all(axis=0)))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values))
 
 
 def _spread(values: np.ndarray) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    with np.errstate(invalid="ignore"):  # inf - inf: not finite is an answer here
+        return float(np.std(values, ddof=1))
 
 
 def _finite(value: Any) -> Any:

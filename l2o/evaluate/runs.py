@@ -37,6 +37,7 @@ def run(
     optimizer: keras.optimizers.Optimizer,
     steps: int,
     seeds: Sequence[int],
+    learning_rate: float | None = None,
     on_step: Callable[[float], None] | None = None,
 ) -> Run:
     """Trains a fresh model per seed with `model.fit`.
@@ -45,45 +46,59 @@ def run(
 
     Args:
         problem: The model and its data.
-        optimizer: Not built yet; its state starts anew for each seed.
+        optimizer: Not built yet; its state starts anew for each seed. What a learned
+            optimizer has learned is not changed.
         steps: Number of mini-batches.
-        seeds: One per model.
-        on_step: Told the loss of each step.
+        seeds: One per model, non-negative.
+        learning_rate: Set for this run; None: the optimizer's own [None].
+        on_step: Told the loss of each step [None].
 
     Returns:
         The measurements; a model that diverges has losses that are not finite.
+
+    Raises:
+        UserError: If there is no seed.
+        ValueError: If the optimizer has been built for another model (from Keras).
+        TypeError: If a rate is given and the optimizer has a schedule (from Keras).
     """
-    return _Trainer(problem, optimizer, steps, on_step).run(seeds)
+    return _Trainer(problem, optimizer, steps, on_step).run(seeds, learning_rate)
 
 
 def sweep(
     problem: KerasProblem,
-    class_name: str,
+    optimizer: str | Callable[[], keras.optimizers.Optimizer],
     learning_rates: Sequence[float],
     steps: int,
     seeds: Sequence[int],
     on_step: Callable[[float], None] | None = None,
 ) -> dict[float, Run]:
-    """Runs a Keras optimizer at each learning rate.
+    """Runs an optimizer at each learning rate.
 
     Args:
         problem: As for `run`.
-        class_name: A Keras optimizer.
+        optimizer: Name of a Keras optimizer, all else as by default, or a function that
+            returns a fresh optimizer whose learning rate is no schedule.
         learning_rates: The rates.
         steps: As for `run`.
         seeds: As for `run`.
-        on_step: As for `run`.
+        on_step: As for `run` [None].
 
     Returns:
-        Run by learning rate.
+        Run by learning rate, in the order given.
+
+    Raises:
+        UserError: If there is no Keras optimizer of that name, or no seed.
     """
-    optimizer = KERAS_OPTIMIZERS.find(class_name)(learning_rate=float(learning_rates[0]))
-    trainer = _Trainer(problem, optimizer, steps, on_step)
+    make = KERAS_OPTIMIZERS.find(optimizer) if isinstance(optimizer, str) else optimizer
+    trainer = _Trainer(problem, make(), steps, on_step)
     return {rate: trainer.run(seeds, rate) for rate in learning_rates}
 
 
 def best(runs: dict[float, Run]) -> float:
-    """Returns the learning rate with the smallest mean training loss.
+    """Returns the learning rate with the smallest mean of the final training loss.
+
+    Args:
+        runs: By learning rate; one with a model that diverged is never the best.
 
     Raises:
         UserError: If models diverged at every rate.
@@ -136,6 +151,8 @@ class _Trainer:
 
     def run(self, seeds: Sequence[int], learning_rate: float | None = None) -> Run:
         """Trains a model per seed, at `learning_rate` if one is given."""
+        if len(seeds) == 0:
+            raise UserError("expected at least one seed")
         start = time.perf_counter()
         results = [self._one(seed, learning_rate) for seed in seeds]
         losses, *final = (np.array(column) for column in zip(*results, strict=True))
@@ -145,9 +162,11 @@ class _Trainer:
 
     def _one(self, seed: int, learning_rate: float | None) -> tuple[Any, ...]:
         rng = seeding.generator(seed, seeding.EVALUATION)
-        self.model.set_weights(self.problem.model(seeding.draw(rng)).get_weights())
-        for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
-            variable.assign(value)
+        params, model_state = self.problem.init(seeding.draw(rng))
+        # Not `set_weights`: a dropout layer's seed is state, but no weight.
+        _assign(self.model.trainable_variables, params)
+        _assign(self.model.non_trainable_variables, model_state)
+        _assign(self.optimizer.variables, self._initial)
         if learning_rate is not None:
             self.optimizer.learning_rate = learning_rate
         indices = self.problem.indices(seeding.draw(rng), 0, self.steps)
@@ -164,3 +183,8 @@ class _Trainer:
             for split in (self._train, self._test)
         )
         return recorder.losses, *train, *test
+
+
+def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
-from annotated_types import Ge
+import tensorflow as tf
+from annotated_types import Ge, MinLen
 
 from l2o import seeds
 from l2o.errors import UserError, nearest
@@ -29,7 +32,7 @@ Seed = Annotated[int, Ge(0)]
 
 
 def job(
-    directory: str = "weights",
+    directory: Annotated[str, MinLen(1)] = "weights",
     seed: Seed = 0,
     constructor: str = "DM",
     strategy_constructor: str = "Simple",
@@ -131,9 +134,13 @@ def build_strategy(config: Mapping[str, Any], run: RunDirectory | None = None) -
 
 
 def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
-    """Returns the optimizer of a resolved config with the weights training starts from."""
+    """Returns the optimizer of a resolved config with the weights training starts from.
+
+    Raises:
+        UserError: If Keras cannot build its network with these options.
+    """
     seed = seeds.draw(seeds.generator(config["seed"], seeds.WEIGHTS))
-    with seeds.keras_initializers(seed):
+    with seeds.keras_initializers(seed), _reported("network"):
         return OPTIMIZERS.find(config["constructor"])(**config["network"])
 
 
@@ -182,10 +189,25 @@ def problem_from(target: str, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _built(spec: ProblemSpec, path: str) -> Any:
+    with _reported(path):
+        problem = spec.build()
+        # Some options only fail once tensors flow: better here than in a trace.
+        batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
+        problem.objective(*problem.init(0), batch)
+        return problem
+
+
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """Says where an option stands that only shows to be wrong when Keras uses it."""
     try:
-        return spec.build()
+        yield
     except UserError as error:
         raise UserError(str(error), error.path or path) from None
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        # Keras colours its messages.
+        reason = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+        raise UserError(f"Keras cannot build this: {reason[:300]}", path) from None
 
 
 def _resolve_problems(problems: Any) -> list[dict[str, Any]]:

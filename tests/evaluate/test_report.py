@@ -1,8 +1,9 @@
 import json
 
 import numpy as np
+import pytest
 
-from l2o.evaluate import Run, plot, report
+from l2o.evaluate import Run, report
 
 
 def of(train_loss, losses=None):
@@ -42,10 +43,34 @@ def test_json_is_strict(tmp_path):
     assert json.loads(path.read_text()) == {"a": [None, 0.5], "b": {"c": None}}
 
 
-def test_pictures_are_drawn_whatever_the_numbers(tmp_path):
-    for losses in (np.ones((2, 3)), np.array([[1, np.nan, np.inf]]), np.full((1, 3), np.nan)):
-        plot.loss_curves(tmp_path / "a.png", {"x": of([1.0], losses)}, "title")
-        plot.sweep_curve(tmp_path / "b.png", {0.1: of([1.0]), 1.0: of([np.nan])}, "title")
-        plot.sweep_curve(tmp_path / "c.png", {1.0: of([np.nan])}, "title")
-        for name in "abc":
-            assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+def test_the_table_has_room_for_every_number():
+    runs = {
+        "Adam (learning rate 0.003)": of([0.5, 1.5]),
+        "exploding": of([1e30, 3e30]),
+        "diverging": of([0.5, np.nan, np.inf]),
+        "one seed": of([0.125]),
+    }
+    lines = report.table(runs).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "2e+30 ± 1.41e+30" in lines[3]
+    assert "2 of 3 diverged" in lines[4]
+    assert "0.1250 ± 0.0000" in lines[5]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_diverges_by_any_of_its_measurements_and_without_a_warning():
+    run = of([1.0, np.inf, 3.0])._replace(test_loss=np.array([1.0, np.nan, np.inf]))
+    got = report.summary(run)
+    assert got["diverged"] == 2
+    assert got["train_loss"]["std"] is None
+    json.dumps(got, allow_nan=False)
+    report.table({"x": run})
+
+
+def test_a_json_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "r.json"
+    report.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        report.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]

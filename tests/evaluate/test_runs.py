@@ -7,7 +7,7 @@ import l2o
 from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate import Run, best, run, sweep
-from l2o.problems import mlp_classifier
+from l2o.problems import KerasProblem, mlp_classifier
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,55 @@ def test_every_seed_and_rate_starts_anew(problem):
     swept = sweep(problem, "Adam", [0.2, 0.05], steps=4, seeds=[1, 2])
     np.testing.assert_array_equal(swept[0.05].losses, together.losses)
     assert (swept[0.2].losses[:, -1] != swept[0.05].losses[:, -1]).all()
+    given = run(problem, keras.optimizers.Adam(0.2), 4, [1, 2], learning_rate=0.05)
+    np.testing.assert_array_equal(given.losses, together.losses)
+
+
+def test_a_second_run_is_identical(problem):
+    first, second = (
+        run(problem, keras.optimizers.Adam(0.05), steps=4, seeds=[1, 2]) for _ in range(2)
+    )
+    for a, b in zip(first[:-1], second[:-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first.losses.shape == (2, 4)
+    assert {a.shape for a in first[1:-1]} == {(2,)}
+    assert first.seconds > 0
+
+
+def test_what_a_model_carries_along_starts_anew_too(problem):
+    def build_model():
+        return keras.Sequential(
+            [
+                keras.Input(problem.dataset.train.images.shape[1:]),
+                keras.layers.Flatten(),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(10),
+            ]
+        )
+
+    noisy = KerasProblem("noisy", build_model, problem.dataset, 64, 16384)
+    alone = run(noisy, keras.optimizers.Adam(0.05), steps=3, seeds=[2])
+    after = run(noisy, keras.optimizers.Adam(0.05), steps=3, seeds=[1, 2])
+    np.testing.assert_array_equal(after.losses[1], alone.losses[0])
+    np.testing.assert_array_equal(after.test_loss[1], alone.test_loss[0])
+
+
+def test_a_sweep_takes_an_optimizer_of_ones_own(problem):
+    def momentum():
+        return keras.optimizers.SGD(momentum=0.9)
+
+    swept = sweep(problem, momentum, [0.5, 0.1], steps=4, seeds=[1, 2])
+    assert list(swept) == [0.5, 0.1]
+    by_hand = run(problem, keras.optimizers.SGD(0.1, momentum=0.9), steps=4, seeds=[1, 2])
+    np.testing.assert_array_equal(swept[0.1].losses, by_hand.losses)
+
+
+def test_wrong_arguments_are_named(problem):
+    with pytest.raises(UserError, match=r"did you mean Adam\?"):
+        sweep(problem, "Adm", [0.1], steps=1, seeds=[1])
+    with pytest.raises(UserError, match="at least one seed"):
+        run(problem, keras.optimizers.Adam(), steps=1, seeds=[])
 
 
 def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem):
@@ -73,5 +122,8 @@ def test_the_best_rate_has_the_smallest_mean_and_no_diverged_seed():
 
 def test_a_diverging_model_does_not_stop_the_others(problem):
     got = sweep(problem, "SGD", [1e38, 0.1], steps=4, seeds=[1])
+    assert got[1e38].losses.shape == (1, 4)
+    assert np.isfinite(got[1e38].losses[:, 0]).all(), "before the first step"
+    assert not np.isfinite(got[1e38].losses[:, -1]).any()
     assert not np.isfinite(got[1e38].train_loss).any()
     assert np.isfinite(got[0.1].train_loss).all()

@@ -6,7 +6,7 @@ import pytest
 import l2o
 from config.overrides import merge_all
 from l2o.errors import UserError
-from l2o.options import options_of
+from l2o.options import INITIALIZERS, activation_names, options_of
 from l2o.train import build_strategy, resolve_config
 
 # Defaults the seed README documents; written down here once more on purpose.
@@ -100,7 +100,7 @@ def test_every_option_is_stored_under_its_name():
         (["network/kernel_initializer=x"], ["network/kernel_initializer:"]),
         (["network/layers=[]"], ["network/layers:"]),
         (["network/layers=[20,0]"], ["network/layers/1:", "got 0"]),
-        (["network/layers=20"], ["network/layers:", "a list of an integer", "got 20"]),
+        (["network/layers=20"], ["network/layers:", "a list of integers", "got 20"]),
         (["network/beta_1=0.9"], ["network/beta_1:", "unknown option"]),
         (["network=5"], ["network:", "an object"]),
         (["strategy/num_periods=five"], ["strategy/num_periods:", "an integer", '"five"']),
@@ -118,6 +118,8 @@ def test_every_option_is_stored_under_its_name():
         (['training/teachers=[{"class_name": "Sdg"}]'], ["training/teachers/0/", "SGD"]),
         (["seed=-1"], ["seed:", "got -1"]),
         (["directory=5"], ["directory:", "a string"]),
+        (["directory="], ["directory:", "at least 1"]),
+        (["network/kernel_initializer=constant"], ["network/kernel_initializer:"]),
     ],
 )
 def test_wrong_options_are_refused_by_path(overrides, words):
@@ -138,6 +140,8 @@ def test_wrong_options_are_refused_by_path(overrides, words):
         (["strategy/annealing_schedule=-1"], ["strategy/annealing_schedule:"]),
         (["problems/0/kwargs/dataset=mnst"], ["problems/0:", "mean mnist?", "digits"]),
         (["problems/0/kwargs/dataset=a:b"], ["problems/0:", "not the name of a data set"]),
+        (["network/bias_initializer=orthogonal"], ["network:", "Keras cannot build"]),
+        (["problems/0/kwargs/layers=[3]", "problems/0/kwargs/activation=glu"], ["problems/0:"]),
         (["problems/0/kwargs/batch_size=2000"], ["problems/0:", "1437 training examples"]),
     ],
 )
@@ -196,3 +200,13 @@ def test_learned_weights_start_from_the_seed():
     for a, b in zip(weights(1), weights(1), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(weights(1), weights(2), strict=True))
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_every_initializer_that_is_named_works(name):
+    assert l2o.DMOptimizer(layers=(3,), kernel_initializer=name).network.weights
+
+
+def test_every_activation_that_is_named_works():
+    for name in activation_names():
+        assert l2o.problems.mlp_classifier(layers=[4], activation=name).init(0).params

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
+import pytest
+
+from l2o.evaluate import Run, plot
+
+SEEDS, STEPS = 20, 6
+
+
+def of(train_loss, losses=None):
+    train_loss = np.array(train_loss)
+    ones = np.ones(len(train_loss))
+    losses = np.ones((len(train_loss), 3)) if losses is None else losses
+    return Run(losses, train_loss, ones, ones, ones, 1.0)
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """The axes of what is drawn, in order; the picture is written as always."""
+    drawn, save = [], plot._save
+
+    def note(figure, path):
+        drawn.extend(figure.axes)
+        save(figure, path)
+
+    monkeypatch.setattr(plot, "_save", note)
+    return drawn
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_curves_are_the_median_and_the_band_of_the_seeds(axes, tmp_path):
+    losses = np.random.default_rng(0).lognormal(size=(SEEDS + 1, STEPS))
+    runs = {"learned": of(losses[:, -1], losses), "Adam": of(losses[:, -1], 2 * losses)}
+    plot.loss_curves(tmp_path / "a.png", runs, "a title")
+    (drawn,) = axes
+    ordered = np.sort(losses, axis=0)
+    # Of 21 seeds the 3rd, 11th and 19th are the percentiles 10, 50 and 90.
+    np.testing.assert_allclose(lines(drawn)["learned"].get_ydata(), ordered[10])
+    np.testing.assert_allclose(lines(drawn)["Adam"].get_ydata(), 2 * ordered[10])
+    edge = drawn.collections[0].get_paths()[0].vertices
+    for step in range(STEPS):
+        found = edge[edge[:, 0] == step, 1]
+        np.testing.assert_allclose([found.min(), found.max()], ordered[[2, 18], step])
+    assert drawn.get_yscale() == "log"
+    assert drawn.get_title() == "a title"
+    assert [t.get_text() for t in drawn.get_legend().get_texts()] == ["learned", "Adam"]
+    assert lines(drawn)["learned"].get_color() == plot.COLOURS[0]
+
+
+def test_a_diverged_seed_widens_the_band_and_leaves_the_median(axes, tmp_path):
+    losses = np.tile([[1.0], [2.0], [3.0]], (1, STEPS))
+    losses[2, 3:] = np.nan
+    plot.loss_curves(tmp_path / "a.png", {"x": of(losses[:, -1], losses)}, "")
+    np.testing.assert_array_equal(lines(axes[0])["x"].get_ydata(), np.full(STEPS, 2.0))
+    edge = axes[0].collections[0].get_paths()[0].vertices
+    assert edge[edge[:, 0] == STEPS - 1, 1].max() == 3.0
+
+
+def test_no_run_is_left_out_and_no_two_look_the_same(axes, tmp_path):
+    runs = {str(i): of([1.0]) for i in range(2 * len(plot.COLOURS) + 1)}
+    plot.loss_curves(tmp_path / "a.png", runs, "")
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes[0].lines}
+    assert len(looks) == len(runs)
+
+
+def test_the_sweep_shows_seeds_means_the_best_and_what_diverged(axes, tmp_path):
+    sweep = {
+        1.0: of([np.nan, 0.1]),
+        0.1: of([0.2, 0.4]),
+        0.01: of([1.0, 2.0]),
+        10.0: of([np.inf, np.inf]),
+    }
+    plot.sweep_curve(tmp_path / "a.png", sweep, "")
+    (drawn,) = axes
+    assert (drawn.get_xscale(), drawn.get_yscale()) == ("log", "log")
+    found = lines(drawn)
+    np.testing.assert_allclose(found["mean over seeds"].get_xdata(), [0.01, 0.1])
+    np.testing.assert_allclose(found["mean over seeds"].get_ydata(), [1.5, 0.3])
+    np.testing.assert_allclose(found["best: 0.1"].get_xydata(), [[0.1, 0.3]])
+    np.testing.assert_allclose(found["diverged"].get_xdata(), [1.0, 10.0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "losses",
+    [np.ones((2, 3)), np.array([[1, np.nan, np.inf]]), np.full((1, 3), np.nan), np.zeros((1, 1))],
+    ids=["finite", "diverging", "diverged", "zero"],
+)
+def test_pictures_are_drawn_whatever_the_numbers(losses, axes, tmp_path):
+    final = losses[:, -1]
+    plot.loss_curves(tmp_path / "a.png", {"x": of(final, losses)}, "title")
+    plot.sweep_curve(tmp_path / "b.png", {0.1: of([1.0]), 1.0: of(final)}, "title")
+    plot.sweep_curve(tmp_path / "c.png", {1.0: of(final)}, "title")
+    for name in "abc":
+        pixels = matplotlib.image.imread(tmp_path / f"{name}.png")
+        assert pixels.shape[:2] == (630, 1050)
+        # Nothing is cut off at the margin.
+        border = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+        assert all((side == 1).all() for side in border)
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    plot.loss_curves(path, {"x": of([1.0])}, "")
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        plot.loss_curves(path, {"y": of([2.0])}, "another")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_colours_differ():
+    assert len({matplotlib.colors.to_hex(c) for c in plot.COLOURS}) == len(plot.COLOURS)
+
+
+def test_importing_does_not_load_matplotlib():
+    code = "import sys, l2o, l2o.evaluate; sys.exit('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
