@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from l2o import seeds
 from l2o.optimizer import OPTIMIZERS
+from l2o.options import options_of
 from l2o.problems import Instance, Problem, mlp_classifier
 from l2o.train.loss import LossArgs, meta_loss
 from l2o.train.meta_step import MetaStep
@@ -84,6 +85,55 @@ def test_a_rule_keeps_its_precision_under_a_mixed_policy():
                 assert layer.compute_dtype == "float32"
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+# Every dtype and kind of shape an optimizee may have, in one list.
+MIXED = [
+    ((3, 2), "float32"),
+    ((), "float64"),
+    ((1,), "bfloat16"),
+    ((4,), "float16"),
+    ((), "float32"),
+]
+
+
+def mixed_params():
+    return [tf.fill(shape, tf.constant(0.125, dtype)) for shape, dtype in MIXED]
+
+
+def test_mixed_parameters_keep_state_shapes_and_dtypes_step_after_step(optimizer):
+    params = mixed_params()
+    state = first = optimizer.initial_state(params)
+    for step in range(5):
+        deltas, state = optimizer.update(params, gradients(params, seed=step), state)
+        assert [(tuple(d.shape), d.dtype.name) for d in deltas] == MIXED
+        params = [p + d for p, d in zip(params, deltas, strict=True)]
+    tf.nest.assert_same_structure(first, state)
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(state), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    assert_finite([params, state])
+
+
+def test_apply_and_tf_function_equal_eager_updates_on_mixed_parameters(optimizer):
+    params, traced = mixed_params(), mixed_params()
+    variables = [keras.Variable(p, dtype=p.dtype.name) for p in params]
+    state = traced_state = optimizer.initial_state(params)
+    update = tf.function(optimizer.update)
+    for step in range(STEPS):
+        grads = gradients(params, seed=step)
+        deltas, state = optimizer.update(params, grads, state)
+        params = [p + d for p, d in zip(params, deltas, strict=True)]
+        deltas, traced_state = update(traced, grads, traced_state)
+        traced = [p + d for p, d in zip(traced, deltas, strict=True)]
+        optimizer.apply(grads, variables)
+    for p, q, v in zip(params, traced, variables, strict=True):
+        # One unit in the last place of the coarsest dtype, or float32's noise.
+        tolerance = {"bfloat16": 2e-2, "float16": 2e-3}.get(p.dtype.name, 2e-5)
+        assert v.dtype == p.dtype.name
+        assert np.abs(tf.cast(p, tf.float64) - 0.125).max() > 0
+        for other in (q, v.value):
+            difference = tf.cast(other, tf.float64) - tf.cast(p, tf.float64)
+            assert np.abs(difference).max() <= tolerance
 
 
 def test_update_assigns_nothing(optimizer):
@@ -170,6 +220,35 @@ def test_one_huge_gradient_is_not_remembered_forever(optimizer):
 @tf.function(reduce_retracing=True)
 def update_compiled(optimizer, params, grads, state):
     return optimizer.update(params, grads, state)
+
+
+class Ray(Problem):
+    """scale * sum x^2 / 2, with gradients from 0 to `scale`."""
+
+    name = "ray"
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def init(self, seed):
+        return Instance([tf.constant([0.0, 1e-3, 1.0]), tf.constant(-1.0)], [])
+
+    def objective(self, params, model_state, batch):
+        squares = tf.add_n([tf.reduce_sum(tf.square(p)) for p in params])
+        return self.scale * squares / 2, model_state
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-10, 1.0, 1e10, 1e30])
+def test_second_order_meta_gradients_stay_finite(optimizer, scale):
+    problem = Ray(scale)
+    weights = [v.value for v in optimizer.network.trainable_variables]
+    instance = problem.init(0)
+    carry = Carry(*instance, optimizer.initial_state(instance.params))
+    with tf.GradientTape() as tape:
+        trajectory = unroll(optimizer, problem, carry, (), tf.constant(4), second_derivatives=True)
+        loss = meta_loss(trajectory, tf.ones([4]), LossArgs())
+    assert np.isfinite(loss)
+    assert_finite(tape.gradient(loss, weights, unconnected_gradients="zero"))
 
 
 class Bowl(Problem):
@@ -295,6 +374,41 @@ def test_the_configuration_comes_back(optimizer):
     assert [w.shape for w in copy.network.get_weights()] == shapes
 
 
+def other_value(value):
+    """Another value an option may have; strings (initializers, activations) stay."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value / 2
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, tuple):
+        return tuple(map(other_value, value))
+    return value
+
+
+def test_options_other_than_the_defaults_come_back_and_have_their_effect(optimizer):
+    options = {
+        name: other_value(option.default) for name, option in options_of(type(optimizer)).items()
+    }
+    made = type(optimizer)(**{**options, "name": "another"})
+    copy = type(optimizer).from_config(made.get_config())
+    assert copy.name == "another"
+    for name in options:
+        assert getattr(copy, name) == getattr(made, name)
+    copy.network.set_weights(made.network.get_weights())
+    params = [tf.ones([3])]
+    states = made.initial_state(params), copy.initial_state(params)
+    for step in range(2):
+        grads = gradients(params, seed=step)
+        results = [
+            rule.update(params, grads, state)
+            for rule, state in zip((made, copy), states, strict=True)
+        ]
+        states = [state for _, state in results]
+        assert_same(results[0], results[1], rtol=1e-6)
+
+
 def test_learned_weights_are_no_optimizer_variables(optimizer):
     model, x, y = small_model()
     model.compile(optimizer=optimizer, loss="mse")
@@ -371,6 +485,63 @@ def test_keras_own_options_do_what_they_do_for_adam(optimizer, options):
     np.testing.assert_allclose(variables[1][0].numpy(), expected, atol=1e-5)
     if "use_ema" in options:
         assert len(made._model_variables_moving_average) == 1
+
+
+def variant(optimizer, **options):
+    """The same rule with the same learned weights and other Keras options."""
+    made = type(optimizer).from_config({**optimizer.get_config(), **options})
+    made.network.set_weights(optimizer.network.get_weights())
+    return made
+
+
+def test_accumulated_gradients_take_one_step_of_their_mean(optimizer):
+    made = variant(optimizer, gradient_accumulation_steps=2)
+    a, b = (keras.Variable(np.ones(3, np.float32)) for _ in range(2))
+    for step in range(3):
+        first, second = gradients([a.value], seed=step) + gradients([a.value], seed=step + 50)
+        optimizer.apply([(first + second) / 2], [a])
+        before = b.numpy()
+        made.apply([first], [b])
+        np.testing.assert_array_equal(b.numpy(), before)
+        made.apply([second], [b])
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+
+
+def test_a_learning_rate_schedule_is_followed_and_the_state_goes_on_beside_it(optimizer):
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [1.0, 0.0, 0.25])
+    made = variant(optimizer, learning_rate=rates)
+    a, b = (keras.Variable(np.ones(3, np.float32)) for _ in range(2))
+    for step, rate in enumerate([1.0, 0.0, 0.25]):
+        grads = gradients([a.value], seed=step)
+        before = a.numpy(), b.numpy()
+        optimizer.apply(grads, [a])
+        made.apply(grads, [b])
+        change = a.numpy() - before[0]
+        np.testing.assert_allclose(b.numpy() - before[1], rate * change, atol=1e-6)
+
+
+def test_the_moving_average_of_parameters_is_that_of_their_values(optimizer):
+    made = variant(optimizer, use_ema=True, ema_momentum=0.5)
+    v = keras.Variable(np.ones(3, np.float32))
+    expected = None
+    for step in range(3):
+        made.apply(gradients([v.value], seed=step), [v])
+        expected = v.numpy() if expected is None else (expected + v.numpy()) / 2
+    made.finalize_variable_values([v])
+    np.testing.assert_allclose(v.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_mixed_precision_model_trains_in_float32(optimizer, policy):
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, dtype=policy)])
+    model.compile(optimizer=optimizer, loss="mse")
+    before = model.get_weights()
+    model.fit(x, x[:, :2], batch_size=8, epochs=2, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        assert b.dtype == np.float32
+        assert np.isfinite(b).all()
+        assert (a != b).any()
 
 
 def test_two_replicas_equal_one_device(optimizer):

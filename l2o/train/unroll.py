@@ -85,10 +85,12 @@ def unroll(
             grads = [tf.stop_gradient(g) for g in grads]
         return f, grads, model_state
 
-    def step(i: tf.Tensor, alive: tf.Tensor, now: Carry, grads: Any, record: Any) -> Any:
+    def step(i: tf.Tensor, alive: tf.Tensor, now: Carry, seen: Any, grads: Any, record: Any) -> Any:
         deltas, optimizer_state = optimizer.update(now.params, grads, now.optimizer_state)
         params = [p + d for p, d in zip(now.params, deltas, strict=True)]
-        f, grads, model_state = evaluate(params, now.model_state, i + 1)
+        # The next unroll sees mini-batch i + 1 again: the carry stays at the state before it.
+        model_state = seen
+        f, grads, seen = evaluate(params, model_state, i + 1)
         f_0 = tf.zeros([], dtype)
         if references:
             f_0, _ = problem.objective(start.params, start.model_state, batch(i + 1))
@@ -98,20 +100,21 @@ def unroll(
             [array.write(i, p) for array, p in zip(record[2], params, strict=False)],
         )
         alive = tf.math.is_finite(f) & ~ended(f, f_0)
-        return i + 1, alive, Carry(params, model_state, optimizer_state), grads, record
+        return i + 1, alive, Carry(params, model_state, optimizer_state), seen, grads, record
 
     def array(shape: tf.TensorShape) -> tf.TensorArray:
         return tf.TensorArray(dtype, size=steps, element_shape=shape)
 
-    _, grads, model_state = evaluate(start.params, start.model_state, tf.zeros([], tf.int32))
+    _, grads, seen = evaluate(start.params, start.model_state, tf.zeros([], tf.int32))
     record = (array([]), array([]), [array(p.shape) for p in start.params if parameters])
-    i, _, carry, _, (objectives, reference_values, values) = tf.while_loop(
+    i, _, carry, _, _, (objectives, reference_values, values) = tf.while_loop(
         lambda i, alive, *_: alive & (i < steps),
         step,
         (
             tf.zeros([], tf.int32),
             tf.ones([], tf.bool),
-            start._replace(model_state=model_state),
+            start,
+            seen,
             grads,
             record,
         ),

@@ -58,3 +58,45 @@ def test_a_debiased_average_of_a_constant_is_that_constant(decay):
 def test_gradients_are_clipped_only_where_their_square_would_overflow():
     g = tf.constant([1e18, -1e18, 1e30, -np.inf, 5.0])
     np.testing.assert_allclose(equations.clip_gradient(g), [1e18, -1e18, 1e18, -1e18, 5.0])
+
+
+def test_both_branches_of_log_and_sign_meet_at_the_threshold():
+    edge = np.exp(-10.0)
+    near = edge * np.array([1 - 1e-9, 1, 1 + 1e-9])
+    for sign in (1, -1):
+        got = equations.log_and_sign(tf.constant(sign * near, tf.float64), 10.0)
+        np.testing.assert_allclose(got, [(-1, sign)] * 3, rtol=1e-8)
+
+
+def test_the_gradient_of_log_and_sign_is_that_of_the_branch_taken():
+    p = 4.0
+    g = tf.constant([2.0, -2.0, 1e-3, -1e-3, 0.0], tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(g)
+        logarithm, sign = tf.unstack(equations.log_and_sign(g, p), axis=-1)
+    np.testing.assert_allclose(tape.gradient(logarithm, g), [1 / (2 * p), -1 / (2 * p), 0, 0, 0])
+    np.testing.assert_allclose(tape.gradient(sign, g), [0, 0, *[np.exp(p)] * 3])
+
+
+def test_the_gradient_of_root_at_zero_is_zero():
+    v = tf.constant([0.0, 4.0, 1e-30])
+    with tf.GradientTape() as tape:
+        tape.watch(v)
+        root = equations.root(v)
+    np.testing.assert_allclose(root, [0, 2, 1e-15], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(root, v), [0, 0.25, 0.5e15], rtol=1e-6)
+
+
+@pytest.mark.parametrize("t", [1, 2, 10, 1000000])
+def test_debias_divides_by_what_t_steps_of_decay_leave(t):
+    got = equations.debias(tf.constant([1.0, -3.0], tf.float64), 0.9, tf.constant(t, tf.int64))
+    np.testing.assert_allclose(got, np.array([1.0, -3.0]) / (1 - 0.9**t), rtol=1e-12)
+
+
+def test_flattening_casts_before_it_joins():
+    tensors = [tf.constant([1e30], tf.float64), tf.constant(2.5, tf.float16), tf.zeros([0])]
+    flat = equations.flatten(tensors, tf.float32)
+    assert flat.dtype == tf.float32
+    np.testing.assert_allclose(flat, [1e30, 2.5], rtol=1e-6)
+    back = equations.unflatten(flat, tensors)
+    assert [(tuple(t.shape), t.dtype) for t in back] == [(tuple(t.shape), t.dtype) for t in tensors]

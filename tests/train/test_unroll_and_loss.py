@@ -11,7 +11,6 @@ import l2o
 from l2o.problems import Instance, Problem, mlp_classifier
 from l2o.train.loss import LossArgs, imitation_loss, meta_loss, unroll_weights
 from l2o.train.meta_step import MetaStep
-from l2o.train.teachers import Teacher
 from l2o.train.unroll import Carry, Trajectory, unroll
 from tests import hand_designed
 
@@ -189,47 +188,6 @@ def test_an_unroll_that_ends_early_has_the_gradient_of_the_shorter_one():
     _, got = gradient(6, lambda f, f_0: tf.abs(f - objectives[2]) < 1e-6)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-TEACHERS = {
-    "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "RMSprop": lambda: keras.optimizers.RMSprop(0.01),
-    "Adam": lambda: keras.optimizers.Adam(0.01),
-    "AdamW": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
-    "Lion": lambda: keras.optimizers.Lion(0.001, clipnorm=0.1),
-}
-
-
-@pytest.mark.parametrize("name", TEACHERS)
-@pytest.mark.parametrize("persistent", [False, True])
-def test_a_teacher_is_the_real_keras_optimizer(name, persistent):
-    problem = mlp_classifier(layers=[3], batch_size=16)
-    instance = problem.init(1)
-    teacher = Teacher(TEACHERS[name](), problem, instance.params, persistent)
-    run_teacher = tf.function(lambda b: teacher.run(Carry(*instance, ()), b, tf.constant(10)))
-
-    reference = TEACHERS[name]()
-    for start in (0, 10):  # two unrolls from the same parameters
-        images, labels = problem.batches(4, start, 11)
-        got = run_teacher((images, labels))
-        model = problem.model(1)
-        if start == 0 or not persistent:
-            reference = TEACHERS[name]()
-            reference.build(model.trainable_variables)
-            kept = reference
-        else:
-            state = [v.numpy() for v in kept.variables]
-            reference = TEACHERS[name]()
-            reference.build(model.trainable_variables)
-            for v, value in zip(reference.variables, state, strict=True):
-                v.assign(value)
-        for i in range(10):
-            with tf.GradientTape() as tape:
-                loss = problem.loss(labels[i], model(images[i], training=True))
-            values = [v.value for v in model.trainable_variables]
-            reference.apply(tape.gradient(loss, values), model.trainable_variables)
-            for array, v in zip(got, model.trainable_variables, strict=True):
-                np.testing.assert_allclose(array[i], v.numpy(), atol=2e-6)
 
 
 def test_validation_gives_the_loss_of_training_and_changes_no_weight():
