@@ -20,13 +20,20 @@ if _keras.config.backend() != "tensorflow":
 
 from l2o import optimizer, problems, train
 from l2o.errors import UserError
-from l2o.optimizer import DMOptimizer, RNNPropOptimizer
+from l2o.optimizer import (
+    DMOptimizer,
+    RNNPropOptimizer,
+    ScaleBasicOptimizer,
+    ScaleHierarchicalOptimizer,
+)
 from l2o.train import load
 from l2o.version import __version__
 
 __all__ = [
     "DMOptimizer",
     "RNNPropOptimizer",
+    "ScaleBasicOptimizer",
+    "ScaleHierarchicalOptimizer",
     "UserError",
     "__version__",
     "load",

@@ -56,6 +56,16 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 Probability = Annotated[float, Ge(0), Le(1)]
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"expected the smaller end first; got {list(ends)}")
+    return ends
+
+
+# Both ends of an interval of positive numbers.
+Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
 Activation = Annotated[str, _one_of("activation", activation_names)]
 Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]

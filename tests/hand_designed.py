@@ -21,7 +21,7 @@ class SGD(TrainableOptimizer):
         self.momentum = momentum
         self.network = Empty()
 
-    def initial_state(self, params):
+    def initial_state(self, params, seed=0):
         return [tf.zeros(p.shape, p.dtype) for p in params]
 
     def update(self, params, grads, state):
@@ -46,7 +46,7 @@ class Adam(TrainableOptimizer):
         self.epsilon = epsilon
         self.network = Empty()
 
-    def initial_state(self, params):
+    def initial_state(self, params, seed=0):
         zeros = [tf.zeros(p.shape, p.dtype) for p in params]
         return AdamState(zeros, zeros, tf.zeros([], tf.int64))
 

@@ -2,11 +2,26 @@
 
 from l2o.optimizer.dm import DMOptimizer
 from l2o.optimizer.rnnprop import RNNPropOptimizer
+from l2o.optimizer.scale_basic import ScaleBasicOptimizer
+from l2o.optimizer.scale_hierarchical import ScaleHierarchicalOptimizer
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.registry import Registry
 
 OPTIMIZERS: Registry[type[TrainableOptimizer]] = Registry(
-    "optimizer", {"DM": DMOptimizer, "RNNProp": RNNPropOptimizer}
+    "optimizer",
+    {
+        "DM": DMOptimizer,
+        "RNNProp": RNNPropOptimizer,
+        "ScaleBasic": ScaleBasicOptimizer,
+        "ScaleHierarchical": ScaleHierarchicalOptimizer,
+    },
 )
 
-__all__ = ["OPTIMIZERS", "DMOptimizer", "RNNPropOptimizer", "TrainableOptimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "DMOptimizer",
+    "RNNPropOptimizer",
+    "ScaleBasicOptimizer",
+    "ScaleHierarchicalOptimizer",
+    "TrainableOptimizer",
+]

@@ -1,4 +1,4 @@
-"""The recurrent network the coordinatewise rules share."""
+"""The recurrent networks that the rules share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ LSTMState = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
 class CoordinatewiseLSTM(keras.layers.Layer):
-    """A stack of LSTM cells with a linear readout, applied to every coordinate alike.
+    """A stack of LSTM cells with scalar readouts, applied to every coordinate alike.
 
     Args:
         features: Number of input features per coordinate.
         layers: Units of each LSTM layer.
         projection: Units of an ELU layer before the stack; None for none.
+        readouts: Makes each readout of the last layer; None: one `readout()`.
         cell: Arguments of every `keras.layers.LSTMCell`.
     """
 
@@ -26,6 +27,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         features: int,
         layers: Sequence[int],
         projection: int | None = None,
+        readouts: Sequence[keras.layers.Dense] | None = None,
         cell: dict[str, Any] | None = None,
     ) -> None:
         # Not the global policy: a rule keeps its precision when the model it trains is mixed.
@@ -35,16 +37,18 @@ class CoordinatewiseLSTM(keras.layers.Layer):
             keras.layers.Dense(projection, activation="elu", dtype=dtype) if projection else None
         )
         self.cells = [keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers]
-        self.readout = keras.layers.Dense(1, dtype=dtype)
+        self.readouts = list(readouts or [keras.layers.Dense(1, dtype=dtype)])
         # Built here: the learned weights exist before any optimizee does.
         self.build((None, features))
 
     def build(self, input_shape: tuple[int | None, int]) -> None:
         """Creates the learned weights for [n, features] inputs."""
         stack = [self.projection] if self.projection else []
-        for layer in [*stack, *self.cells, self.readout]:
+        for layer in [*stack, *self.cells]:
             layer.build(input_shape)
             input_shape = (None, layer.units)
+        for readout in self.readouts:
+            readout.build(input_shape)
         self.built = True
 
     def initial_state(self, n: int) -> LSTMState:
@@ -57,7 +61,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
             for cell in self.cells
         )
 
-    def call(self, inputs: tf.Tensor, state: LSTMState) -> tuple[tf.Tensor, LSTMState]:
+    def call(self, inputs: tf.Tensor, state: LSTMState) -> tuple[list[tf.Tensor], LSTMState]:
         """Advances every coordinate by one step.
 
         Args:
@@ -65,11 +69,11 @@ class CoordinatewiseLSTM(keras.layers.Layer):
             state: As `initial_state` gives it.
 
         Returns:
-            [n] readouts and the new state.
+            Per readout [n], and the new state.
         """
         x = self.projection(inputs) if self.projection else inputs
         new_state = []
         for cell, cell_state in zip(self.cells, state, strict=True):
             x, (h, c) = cell(x, list(cell_state))
             new_state.append((h, c))
-        return tf.squeeze(self.readout(x), -1), tuple(new_state)
+        return [tf.squeeze(readout(x), -1) for readout in self.readouts], tuple(new_state)

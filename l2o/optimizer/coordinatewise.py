@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import keras
 
 from l2o.optimizer.cells import CoordinatewiseLSTM
 from l2o.optimizer.trainable import TrainableOptimizer
@@ -47,12 +50,18 @@ class CoordinatewiseOptimizer(TrainableOptimizer):
         self.bias_initializer = bias_initializer
         self.unit_forget_bias = unit_forget_bias
 
-    def lstm(self, features: int, projection: int | None = None) -> CoordinatewiseLSTM:
-        """Returns the network these options describe, for `features` inputs."""
+    def lstm(
+        self,
+        features: int,
+        projection: int | None = None,
+        readouts: Sequence[keras.layers.Dense] | None = None,
+    ) -> CoordinatewiseLSTM:
+        """Returns the network these options describe, see `CoordinatewiseLSTM`."""
         return CoordinatewiseLSTM(
             features,
             self.layers,
             projection,
+            readouts,
             {
                 "activation": self.activation,
                 "recurrent_activation": self.recurrent_activation,

@@ -55,7 +55,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
         self.output_scale = output_scale
         self.network = self.lstm(features=2 if preprocess else 1)
 
-    def initial_state(self, params: Sequence[tf.Tensor]) -> DMState:
+    def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> DMState:
         """See `TrainableOptimizer.initial_state`."""
         return DMState(self.network.initial_state(equations.count(params)))
 
@@ -65,6 +65,6 @@ class DMOptimizer(CoordinatewiseOptimizer):
         """See `TrainableOptimizer.update`."""
         g = equations.clip_gradient(equations.flatten(grads, self.network.compute_dtype))
         x = equations.log_and_sign(g, self.p) if self.preprocess else g[:, tf.newaxis]
-        readout, lstm = self.network(x, state.lstm)
+        (readout,), lstm = self.network(x, state.lstm)
         delta = self.output_scale * readout
         return equations.unflatten(delta, params), DMState(lstm)

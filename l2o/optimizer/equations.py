@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -79,3 +80,19 @@ def root(v: tf.Tensor) -> tf.Tensor:
     """Returns sqrt(v) with gradient 0, not infinity, at v = 0."""
     positive = v > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, v, tf.ones_like(v))), tf.zeros_like(v))
+
+
+def log_uniform(n: int, ends: Sequence[float], seed: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+    """Draws [n] logarithms of numbers that are log-uniform between `ends`.
+
+    Args:
+        n: How many.
+        ends: The smallest and the largest number, positive.
+        seed: Two integers that name the draw.
+        dtype: Floating dtype of the result.
+
+    Returns:
+        [n] tensor, from log(ends[0]) to log(ends[1]).
+    """
+    low, high = (math.log(end) for end in ends)
+    return low + (high - low) * tf.random.stateless_uniform([n], seed, dtype=dtype)

@@ -61,7 +61,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         self.epsilon = epsilon
         self.network = self.lstm(features=2, projection=PROJECTION)
 
-    def initial_state(self, params: Sequence[tf.Tensor]) -> RNNPropState:
+    def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> RNNPropState:
         """See `TrainableOptimizer.initial_state`."""
         n = equations.count(params)
         zeros = tf.zeros([n], self.network.compute_dtype)
@@ -77,6 +77,6 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         v = equations.moving_average(state.v, tf.square(g), self.beta_2)
         s = equations.root(equations.debias(v, self.beta_2, t)) + self.epsilon
         x = tf.stack([equations.debias(m, self.beta_1, t) / s, g / s], -1)
-        readout, lstm = self.network(x, state.lstm)
+        (readout,), lstm = self.network(x, state.lstm)
         delta = -self.alpha * tf.tanh(readout)
         return equations.unflatten(delta, params), RNNPropState(m, v, t, lstm)

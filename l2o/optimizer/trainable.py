@@ -43,11 +43,12 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
 
-    def initial_state(self, params: Sequence[tf.Tensor]) -> State:
+    def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> State:
         """Returns the state before the first step.
 
         Args:
             params: The optimizee's parameters; only shapes and dtypes matter.
+            seed: Names the draws of a rule that starts from random state [0].
 
         Returns:
             A nest of tensors.

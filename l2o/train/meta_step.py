@@ -74,15 +74,16 @@ class MetaStep:
         self.second_derivatives = second_derivatives
         self._compiled: dict[Any, Any] = {}
 
-    def start(self, instance: Instance, optimizer_state: Any = None) -> Carry:
+    def start(self, instance: Instance, optimizer_state: Any = None, seed: int = 0) -> Carry:
         """Returns the carry at the start of an optimizee.
 
         Args:
             instance: The optimizee.
-            optimizer_state: Internal state to keep; None for a fresh one.
+            optimizer_state: Internal state to keep; None for a fresh one [None].
+            seed: Names the random draws of a fresh one [0].
         """
         if optimizer_state is None:
-            optimizer_state = self.optimizer.initial_state(instance.params)
+            optimizer_state = self.optimizer.initial_state(instance.params, seed)
         return Carry(instance.params, instance.model_state, optimizer_state)
 
     def train(

@@ -191,7 +191,8 @@ class Training:
         carry, age, position, done = None, 0, 0, 0
         while not self._finished(problem, position, done):
             if carry is None or (self.depth and age == self.depth):
-                carry, age = meta_step.start(problem.init(seeds.draw(rng)), state), 0
+                seed = seeds.draw(rng)
+                carry, age = meta_step.start(problem.init(seed), state, seed), 0
             length = draw_length(rng)
             # The last mini-batch scores this unroll and starts the next.
             batches = problem.batches(data_seed, position, length + 1)

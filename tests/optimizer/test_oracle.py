@@ -45,7 +45,7 @@ def test_both_paths_equal_keras_own_optimizer(name):
 class Pushed(hand_designed.SGD):
     """SGD that starts in motion."""
 
-    def initial_state(self, params):
+    def initial_state(self, params, seed=0):
         return [tf.random.stateless_normal(p.shape, [1, i]) for i, p in enumerate(params)]
 
 

@@ -20,6 +20,20 @@ SEED = {
         "epsilon": 1e-10,
         "name": "RNNPropOptimizer",
     },
+    "ScaleBasic": {
+        "layers": [20, 20],
+        "init_lr": [1.0, 1.0],
+        "name": "ScaleBasicOptimizer",
+    },
+    "ScaleHierarchical": {
+        "param_units": 10,
+        "tensor_units": 5,
+        "global_units": 5,
+        "init_lr": [1e-6, 1e-2],
+        "timescales": 5,
+        "epsilon": 1e-10,
+        "name": "ScaleHierarchicalOptimizer",
+    },
 }
 CELL = {
     "activation": "tanh",
@@ -33,7 +47,7 @@ CELL = {
 PROBLEMS = [{"target": "mlp_classifier"}]
 
 
-@pytest.mark.parametrize("constructor", ["DM", "RNNProp"])
+@pytest.mark.parametrize("constructor", SEED)
 def test_defaults_are_those_of_the_seed(constructor):
     config = resolve_config({"constructor": constructor, "problems": PROBLEMS})
     assert {**SEED[constructor], **CELL}.items() <= config["network"].items()
@@ -89,7 +103,10 @@ def test_every_option_is_stored_under_its_name():
     [
         (["strategy/num_period=5"], ["strategy/num_period:", "mean strategy/num_periods?"]),
         (["num_periods=5"], ["num_periods:", "mean strategy/num_periods?"]),
-        (["constructor=RNProp"], ["constructor:", "mean RNNProp?", "DM, RNNProp"]),
+        (
+            ["constructor=RNProp"],
+            ["constructor:", "mean RNNProp?", "DM, RNNProp, ScaleBasic, ScaleHierarchical"],
+        ),
         (["strategy_constructor=Simpel"], ["strategy_constructor:", "mean Simple?"]),
         (["problems/0/target=mlp"], ["problems/0/target:", "mlp_classifier"]),
         (["problems/0/kwargs/layer=[1]"], ["problems/0/kwargs/layer:", "kwargs/layers?"]),
