@@ -20,13 +20,14 @@ def main() -> None:
     parser.add_argument(
         "--period", type=natural, help="which period's weights [best validation loss]"
     )
+    parser.add_argument("--stage", type=natural, help="of which stage, if the run has stages")
     args = parser.parse_intermixed_args()
     options = merge_overrides({}, args.options)
 
     import_tensorflow()
     from l2o.evaluate.session import evaluate
 
-    evaluate(args.directory, args.problem, options, args.steps, args.seeds, args.period)
+    evaluate(args.directory, args.problem, options, args.steps, args.seeds, args.period, args.stage)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def import_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silence)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # TensorFlow takes the few calls of a short evaluation for needless tracing.
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

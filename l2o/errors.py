@@ -17,6 +17,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message)
+        self.message = message
         self.path = path
 
 

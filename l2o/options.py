@@ -1,8 +1,9 @@
 """Constructor signatures as the one source of options: names, types, defaults, limits.
 
-An option is a parameter with a default. What a constructor passes on through
-`**kwargs` is looked up in the signatures of its base classes. Types are annotations
-that pydantic understands; a config value must fit them strictly (`"5"` is no int).
+An option is a parameter with a default, unless it is marked `PYTHON_ONLY`. What a
+constructor passes on through `**kwargs` is looked up in the signatures of its base
+classes. Types are annotations that pydantic understands; a config value must fit them
+strictly (`"5"` is no int).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -71,6 +73,10 @@ Activation = Annotated[str, _one_of("activation", activation_names)]
 Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
 
 
+# Marks a parameter that Python callers give and a config does not.
+PYTHON_ONLY = "python only"
+
+
 class Option(NamedTuple):
     """One option: its annotation and its default."""
 
@@ -111,6 +117,7 @@ def _signature_options(function: Callable[..., Any]) -> dict[str, Option]:
         name: Option(hints.get(name, Any), parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.default is not parameter.empty
+        and PYTHON_ONLY not in getattr(hints.get(name), "__metadata__", ())
     }
 
 
@@ -138,12 +145,22 @@ def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
                 f"unknown option{close}; known here: {', '.join(sorted(options)) or 'none'}",
                 _join(path, name),
             )
+    resolved = {name: to_json(option.default) for name, option in options.items()}
     for name, value in given.items():
-        check(options[name].annotation, value, _join(path, name))
-    return {
-        name: given[name] if name in given else to_json(option.default)
-        for name, option in options.items()
-    }
+        place = _join(path, name)
+        nested = _nested(options[name].annotation)
+        if nested and isinstance(value, Mapping):
+            resolved[name] = resolve(nested, value, place)
+        else:
+            check(options[name].annotation, value, place)
+            resolved[name] = value
+    return resolved
+
+
+def _nested(annotation: Any) -> Any:
+    """Returns the dataclass among the types of an annotation: options within an option."""
+    kinds = get_args(annotation) or (annotation,)
+    return next((kind for kind in kinds if is_dataclass(kind)), None)
 
 
 def _join(path: str, name: str) -> str:
@@ -178,7 +195,7 @@ def check(annotation: Any, value: Any, path: str) -> None:
 _TYPE_ERRORS = {
     "int_type", "int_from_float", "float_type", "string_type", "bool_type", "list_type",
     "tuple_type", "dict_type", "none_required", "callable_type", "literal_error",
-    "is_instance_of",
+    "is_instance_of", "dataclass_type", "missing", "too_long",
 }  # fmt: skip
 
 
@@ -207,6 +224,8 @@ def describe(annotation: Any) -> str:
         return f"a list of {item.removeprefix('an ').removeprefix('a ')}s"
     if origin in (Mapping, dict) or annotation is dict:
         return "an object"
+    if is_dataclass(annotation):
+        return f"an object of {' and '.join(options_of(annotation))}"
     names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
     if annotation in (None, type(None)):
         return "null"
@@ -215,4 +234,4 @@ def describe(annotation: Any) -> str:
 
 def to_json(value: Any) -> Any:
     """Returns a default as the JSON value a config would hold (tuples are lists)."""
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value, default=asdict))

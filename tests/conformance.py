@@ -166,6 +166,19 @@ def test_fit_equals_the_pure_path(optimizer, problem, eager):
     assert_same(learned, optimizer.network.get_weights(), rtol=0)
 
 
+def test_xla_compiles_a_training_step(optimizer, problem):
+    other = type(optimizer).from_config(optimizer.get_config())
+    other.network.set_weights(optimizer.network.get_weights())
+    images, labels = problem.dataset.train.take(np.arange(32))
+    weights = []
+    for made, jit_compile in ((optimizer, False), (other, True)):
+        model = problem.model(7)
+        model.compile(optimizer=made, loss=problem.loss, jit_compile=jit_compile)
+        model.fit(images, labels, batch_size=16, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    assert_same(*weights, atol=1e-4)
+
+
 def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
     model = problem.model(7)
     images, labels = problem.batches(1, 0, 3)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from l2o.evaluate.runs import Run
-from l2o.train.run_directory import write_atomically
+from l2o.train.run_directory import Row, best_row, write_atomically
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -85,6 +85,48 @@ def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final training loss")
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def meta_training(path: Path, histories: Mapping[str, Sequence[Row]]) -> None:
+    """Draws the validation loss against the period, one panel for each run, side by side.
+
+    Args:
+        path: PNG file to write.
+        histories: Rows of each run, by the title of its panel. A dot marks a run's best
+            period, a cross one in which a validation diverged, a dashed line a new stage.
+
+    Raises:
+        OSError: If it cannot be written; an older file is intact.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.4 * len(histories) + 0.6, 2.8), dpi=150, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(histories), sharey=True))
+    for i, (axes, (label, rows)) in enumerate(zip(panels, histories.items(), strict=True)):
+        colour = COLOURS[i % len(COLOURS)]
+        for stage in sorted({row.stage for row in rows}):
+            own = [k for k, row in enumerate(rows) if row.stage == stage]
+            # What a stage starts from stands where the period before has ended.
+            first = [] if rows[own[0]].start_loss is None else [rows[own[0]].start_loss]
+            x = [own[0]] * len(first) + [k + 1 for k in own]
+            y = np.array([*first, *(rows[k].validation_loss for k in own)], float)
+            axes.plot(x, np.where(np.isfinite(y), y, np.nan), color=colour, lw=1.8)
+            diverged = [a for a, b in zip(x, y, strict=True) if not np.isfinite(b)]
+            axes.plot(
+                diverged, [0.96] * len(diverged), "x", color="k",
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+            if stage:
+                axes.axvline(own[0], color="0.6", lw=0.8, ls="--")
+        best = best_row(rows)
+        axes.plot(rows.index(best) + 1, best.validation_loss, "o", color=colour)
+        axes.set_title(label, fontsize=10)
+        axes.set_xlabel("period")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("validation loss")
     _save(figure, path)
 
 

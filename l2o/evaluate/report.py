@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ import numpy as np
 from l2o.evaluate.runs import Run
 from l2o.train.run_directory import write_atomically
 
-MEASURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+TITLES = {
+    "train_loss": "train loss",
+    "train_accuracy": "train acc",
+    "test_loss": "test loss",
+    "test_accuracy": "test acc",
+}
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -23,12 +28,14 @@ def summary(run: Run) -> dict[str, Any]:
         run: What to summarise.
 
     Returns:
-        Per measure mean, standard deviation (n - 1; null for one seed) and the values
-        themselves; and how many models diverged. Values that are not finite are null.
+        Per measure that was taken mean, standard deviation (n - 1; null for one seed) and
+        the values themselves; and how many models diverged. Values that are not finite
+        are null.
     """
-    measured = np.array([getattr(run, name) for name in MEASURES])
+    taken = _taken([run])
+    measured = np.array([getattr(run, name) for name in taken])
     found: dict[str, Any] = {"diverged": _diverged(measured)}
-    for name in MEASURES:
+    for name in taken:
         values = getattr(run, name)
         found[name] = {
             "mean": _mean(values),
@@ -45,12 +52,13 @@ def table(runs: Mapping[str, Run]) -> str:
         runs: By the label of their row.
 
     Returns:
-        Lines without a newline at the end; a loss that is not finite for some models
-        reads `3 of 10 diverged`.
+        Lines without a newline at the end, a column for each measure that was taken; a
+        loss that is not finite for some models reads `3 of 10 diverged`.
     """
-    rows = [["optimizer", "train loss", "train acc", "test loss", "test acc"]]
+    taken = _taken(list(runs.values()))
+    rows = [["optimizer", *(TITLES[name] for name in taken)]]
     for label, run in runs.items():
-        rows.append([label, *(_cell(name, getattr(run, name)) for name in MEASURES)])
+        rows.append([label, *(_cell(name, getattr(run, name)) for name in taken)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -70,6 +78,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         OSError: If it cannot be written; an older file is intact.
     """
     write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False).encode())
+
+
+def _taken(runs: Sequence[Run]) -> list[str]:
+    # The accuracy of a regression and the loss on a test split that is none are NaN
+    # everywhere; the training loss is always taken.
+    return [
+        name
+        for name in TITLES
+        if name == "train_loss" or not all(np.isnan(getattr(run, name)).all() for run in runs)
+    ]
 
 
 def _cell(name: str, values: np.ndarray) -> str:

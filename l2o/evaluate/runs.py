@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,13 +15,17 @@ from l2o.errors import UserError
 from l2o.problems import KerasProblem
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 
+# As many examples as a convolutional network can see at once in a few GiB.
+EVALUATION_BATCH = 2048
+
 
 class Run(NamedTuple):
     """What an optimizer made of a problem, one model per seed.
 
     losses: [seeds, steps], the loss of each mini-batch before the step it drives.
     train_loss, train_accuracy, test_loss, test_accuracy: [seeds], after the last step,
-        over the whole split.
+        over the whole split; NaN where there is none: the accuracy of what is no
+        classifier, everything of a test split that was not given.
     seconds: Wall-clock time of all of it.
     """
 
@@ -142,12 +147,14 @@ class _Trainer:
         self.problem = problem
         self.steps = steps
         self.on_step = on_step
-        self.model = problem.build_model()
-        self.model.compile(optimizer=optimizer, loss=problem.loss, metrics=["accuracy"])
+        self.model = problem.model(0)
+        metrics = ["accuracy"] if problem.classifies else None
+        self.model.compile(optimizer=optimizer, loss=problem.loss, metrics=metrics)
         self.optimizer = self.model.optimizer
         self.optimizer.build(self.model.trainable_variables)
         self._initial = [v.numpy() for v in self.optimizer.variables]
-        self._train, self._test = problem.dataset.train.all(), problem.dataset.test.all()
+        self._train = problem.dataset.train.all()
+        self._test = problem.dataset.test.all() if problem.dataset.test else None
 
     def run(self, seeds: Sequence[int], learning_rate: float | None = None) -> Run:
         """Trains a model per seed, at `learning_rate` if one is given."""
@@ -178,11 +185,14 @@ class _Trainer:
             verbose=0,
             callbacks=[recorder],
         )
-        train, test = (
-            self.model.evaluate(*split, batch_size=len(split[1]), verbose=0)
-            for split in (self._train, self._test)
-        )
-        return recorder.losses, *train, *test
+        return recorder.losses, *self._measure(self._train), *self._measure(self._test)
+
+    def _measure(self, split: Any) -> tuple[float, float]:
+        if split is None:
+            return math.nan, math.nan
+        batch_size = min(len(split[1]), EVALUATION_BATCH)
+        found = self.model.evaluate(*split, batch_size=batch_size, verbose=0, return_dict=True)
+        return found["loss"], found.get("accuracy", math.nan)
 
 
 def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:

@@ -29,6 +29,7 @@ def evaluate(
     steps: int,
     seeds: int,
     period: int | None,
+    stage: int | None = None,
 ) -> None:
     """Compares a run's optimizer with Adam; prints a table, writes JSON and a picture.
 
@@ -39,13 +40,14 @@ def evaluate(
         steps: Training steps of each model.
         seeds: How many models each optimizer trains.
         period: Whose weights; None: those that validated best.
+        stage: Of which stage; None: see `RunDirectory.find` [None].
 
     Raises:
         UserError: If the run, the period or the problem does not exist.
     """
     directory_run = RunDirectory(directory)
-    optimizer = load(directory, period)
-    row = directory_run.find(period)
+    optimizer = load(directory, period, stage)
+    row = directory_run.find(period, stage)
     problem = _keras_problem(problem_name, options)
     chosen = range(seeds)
     total = steps * seeds * (1 + len(ADAM_RATES))
@@ -57,7 +59,8 @@ def evaluate(
     runs[f"Adam (learning rate {rate:g})"] = adam[rate]
     ratio = float(runs[optimizer.name].train_loss.mean() / adam[rate].train_loss.mean())
     title = _title(problem_name, options, steps, seeds)
-    print(f"{title}\nweights of period {row.period}")
+    staged = f"stage {row.stage}, " if directory_run.rows()[-1].stage else ""
+    print(f"{title}\nweights of {staged}period {row.period}")
     print(report.table(runs))
     print(f"mean training loss, learned / Adam at its best: {ratio:.2f}")
     target = directory_run.path / "eval" / f"{problem_name}.json"
@@ -66,6 +69,7 @@ def evaluate(
         "options": dict(options),
         "steps": steps,
         "seeds": list(chosen),
+        "stage": row.stage,
         "period": row.period,
         "ratio": ratio,
         "optimizers": {label: report.summary(r) for label, r in runs.items()},

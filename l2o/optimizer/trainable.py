@@ -78,21 +78,22 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        # `fit` builds while it traces; a value made inside the trace would be lost.
+        # `fit` builds while it traces: a value made inside the trace would be lost, and a
+        # variable whose value was cannot be lifted out of it, which XLA needs.
         with tf.init_scope():
             params = [tf.zeros(v.shape, v.dtype) for v in variables]
             state = self.initial_state(params)
-        self._state_structure = tf.nest.map_structure(lambda _: None, state)
-        # Not tracked a second time as an attribute: `add_variable` has done it.
-        self._state_variables = tuple(
-            self.add_variable(
-                tensor.shape,
-                initializer=_constant(tensor),
-                dtype=tensor.dtype.name,
-                name=f"state_{i}",
+            self._state_structure = tf.nest.map_structure(lambda _: None, state)
+            # Not tracked a second time as an attribute: `add_variable` has done it.
+            self._state_variables = tuple(
+                self.add_variable(
+                    tensor.shape,
+                    initializer=_constant(tensor),
+                    dtype=tensor.dtype.name,
+                    name=f"state_{i}",
+                )
+                for i, tensor in enumerate(tf.nest.flatten(state))
             )
-            for i, tensor in enumerate(tf.nest.flatten(state))
-        )
 
     def _backend_update_step(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any], learning_rate: Any

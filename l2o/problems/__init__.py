@@ -2,10 +2,76 @@
 
 from collections.abc import Callable
 
-from l2o.problems.classifiers import KerasProblem, mlp_classifier
+from l2o.problems.analytic import (
+    Ackley,
+    Beale,
+    Booth,
+    Branin,
+    Landscape,
+    Levy,
+    Matyas,
+    Quadratic,
+    Rastrigin,
+    Rosenbrock,
+    StyblinskiTang,
+)
+from l2o.problems.classifiers import conv_classifier, mlp_classifier
+from l2o.problems.keras_model import KerasProblem, keras_problem
 from l2o.problems.problem import Instance, Problem, ProblemSpec
+from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling, Wrapper
 from l2o.registry import Registry
 
-PROBLEMS: Registry[Callable[..., Problem]] = Registry("problem", {"mlp_classifier": mlp_classifier})
+PROBLEMS: Registry[Callable[..., Problem]] = Registry(
+    "problem",
+    {
+        "Ackley": Ackley,
+        "Beale": Beale,
+        "Booth": Booth,
+        "Branin": Branin,
+        "Levy": Levy,
+        "Matyas": Matyas,
+        "Quadratic": Quadratic,
+        "Rastrigin": Rastrigin,
+        "Rosenbrock": Rosenbrock,
+        "StyblinskiTang": StyblinskiTang,
+        "conv_classifier": conv_classifier,
+        "mlp_classifier": mlp_classifier,
+    },
+)
 
-__all__ = ["PROBLEMS", "Instance", "KerasProblem", "Problem", "ProblemSpec", "mlp_classifier"]
+# Around a problem, which is their first argument.
+WRAPPERS: Registry[Callable[..., Problem]] = Registry(
+    "problem wrapper",
+    {
+        "ConvexCombination": ConvexCombination,
+        "GradientNoise": GradientNoise,
+        "RandomScaling": RandomScaling,
+    },
+)
+
+__all__ = [
+    "PROBLEMS",
+    "WRAPPERS",
+    "Ackley",
+    "Beale",
+    "Booth",
+    "Branin",
+    "ConvexCombination",
+    "GradientNoise",
+    "Instance",
+    "KerasProblem",
+    "Landscape",
+    "Levy",
+    "Matyas",
+    "Problem",
+    "ProblemSpec",
+    "Quadratic",
+    "RandomScaling",
+    "Rastrigin",
+    "Rosenbrock",
+    "StyblinskiTang",
+    "Wrapper",
+    "conv_classifier",
+    "keras_problem",
+    "mlp_classifier",
+]

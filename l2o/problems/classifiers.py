@@ -2,104 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import keras
-import numpy as np
-import tensorflow as tf
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
-from l2o import seeds
-from l2o.errors import UserError
-from l2o.options import Activation, Count
-from l2o.problems.datasets import Dataset, load
-from l2o.problems.problem import Instance, Problem
-
-
-class KerasProblem(Problem):
-    """Any Keras classifier on a data set, called through `stateless_call`.
-
-    Args:
-        name: Name of the problem.
-        build_model: Returns a fresh model, image batch -> logits.
-        dataset: What it learns.
-        batch_size: Examples in a mini-batch; the rest of an epoch is dropped.
-        shuffle_buffer: How many places an example may move when an epoch is shuffled;
-            at least the size of the set: a full shuffle; 0: none.
-
-    Raises:
-        UserError: If a mini-batch is larger than the training split.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        build_model: Callable[[], keras.Model],
-        dataset: Dataset,
-        batch_size: int,
-        shuffle_buffer: int,
-    ) -> None:
-        examples = len(dataset.train.labels)
-        if batch_size > examples:
-            raise UserError(
-                f"batch_size {batch_size} is larger than the {examples} training examples of "
-                f"{dataset.name}"
-            )
-        self.name = name
-        self.build_model = build_model
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle_buffer = shuffle_buffer
-        self.steps_per_epoch = examples // batch_size
-        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._model = build_model()
-
-    def model(self, seed: int) -> keras.Model:
-        """Returns a fresh Keras model with the weights that `init(seed)` gives."""
-        with seeds.keras_initializers(seed):
-            return self.build_model()
-
-    def init(self, seed: int) -> Instance:
-        """See `Problem.init`."""
-        model = self.model(seed)
-        return Instance(
-            [tf.convert_to_tensor(v.value) for v in model.trainable_variables],
-            [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables],
-        )
-
-    def objective(
-        self,
-        params: Sequence[tf.Tensor],
-        model_state: Sequence[tf.Tensor],
-        batch: tuple[tf.Tensor, tf.Tensor],
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """See `Problem.objective`; the mean cross entropy of the mini-batch."""
-        images, labels = batch
-        logits, state = self._model.stateless_call(params, model_state, images, training=True)
-        return self.loss(labels, logits), list(state)
-
-    def batches(self, seed: int, start: int, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `Problem.batches`; images [count, batch, ...], labels [count, batch]."""
-        return self.dataset.train.take(self.indices(seed, start, count))
-
-    def indices(self, seed: int, start: int, count: int) -> np.ndarray:
-        """Returns which examples `batches` takes: [count, batch_size] integers."""
-        per_epoch = self.steps_per_epoch or 1
-        first, last = start // per_epoch, (start + count - 1) // per_epoch
-        epochs = [self._epoch(seed, epoch) for epoch in range(first, last + 1)]
-        offset = start - first * per_epoch
-        return np.concatenate(epochs)[offset : offset + count]
-
-    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        examples = len(self.dataset.train.labels)
-        rng = seeds.generator(seed, epoch)
-        if self.shuffle_buffer >= examples:
-            order = rng.permutation(examples)
-        else:
-            order = np.argsort(np.arange(examples) + rng.uniform(0, self.shuffle_buffer, examples))
-        used = (self.steps_per_epoch or 1) * self.batch_size
-        return order[:used].reshape(-1, self.batch_size)
+from l2o.options import Activation, Count, Layers
+from l2o.problems.datasets import load
+from l2o.problems.keras_model import KerasProblem
 
 
 def mlp_classifier(
@@ -136,3 +47,60 @@ def mlp_classifier(
         )
 
     return KerasProblem("mlp_classifier", build_model, data, batch_size, shuffle_buffer)
+
+
+def conv_classifier(
+    layers: Layers = (16, 16),
+    dataset: str = "digits",
+    activation: Activation = "relu",
+    kernel_size: Count = 3,
+    batch_norm: bool = False,
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    batch_size: Count = 64,
+    shuffle_buffer: Annotated[int, Ge(0)] = 16384,
+    image_size: Count | None = None,
+) -> KerasProblem:
+    """A convolutional network with softmax cross entropy; each layer halves the image.
+
+    Args:
+        layers: Filters of each convolution [(16, 16)].
+        dataset: `digits` or a TFDS name, see `datasets.load` ["digits"].
+        activation: Activation of the convolutions ["relu"].
+        kernel_size: Side of the filters in pixels [3].
+        batch_norm: Whether each convolution is batch-normalised before its activation; the
+            normalisation's bias then is the only one [false].
+        dropout: Share of the last features that is dropped while training [0.0].
+        batch_size: Examples in a mini-batch [64].
+        shuffle_buffer: How far an example may move in the shuffle [16384].
+        image_size: Resize images to this many pixels squared; None keeps them [None].
+
+    Returns:
+        The problem; its parameters are those of the layers, in their order.
+    """
+    data = load(dataset, image_size)
+
+    def block(filters: int) -> list[keras.layers.Layer]:
+        # A bias before the normalisation would have a gradient of nothing but rounding,
+        # which optimizers that normalise gradients blow up.
+        convolution = keras.layers.Conv2D(
+            filters, kernel_size, padding="same", use_bias=not batch_norm
+        )
+        return [
+            convolution,
+            *([keras.layers.BatchNormalization()] if batch_norm else []),
+            keras.layers.Activation(activation),
+            keras.layers.MaxPooling2D(2, padding="same"),
+        ]
+
+    def build_model() -> keras.Model:
+        return keras.Sequential(
+            [
+                keras.Input(data.train.images.shape[1:]),
+                *(layer for filters in layers for layer in block(filters)),
+                *([keras.layers.Dropout(dropout)] if dropout else []),
+                keras.layers.Flatten(),
+                keras.layers.Dense(data.classes),
+            ]
+        )
+
+    return KerasProblem("conv_classifier", build_model, data, batch_size, shuffle_buffer)

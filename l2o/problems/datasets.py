@@ -23,6 +23,11 @@ class Split(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return len(self.labels)
+
     def take(self, index: np.ndarray | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns float32 images scaled to [0, 1] and int32 labels at `index`, any shape."""
         images = tf.gather(self.images, index)

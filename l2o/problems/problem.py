@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from l2o.errors import UserError
+from l2o.registry import Registry
+
 Batch = Any  # a nest of tensors; () where the problem has no data
 
 
@@ -78,19 +81,30 @@ class ProblemSpec:
             that returns a `Problem`.
         args: Its positional arguments [()].
         kwargs: Its keyword arguments [{}].
+        wrappers: What is put around it, the innermost first: each target a registered
+            wrapper (`"RandomScaling"`) or a callable that takes a problem first [()].
     """
 
     target: str | Callable[..., Problem]
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: Sequence[ProblemSpec] = ()
 
     def build(self) -> Problem:
         """Returns the problem.
 
         Raises:
-            UserError: If no target of that name exists or an argument is wrong.
+            UserError: If no target of that name exists, an argument is wrong, or a wrapper
+                has wrappers of its own.
         """
-        from l2o.problems import PROBLEMS
+        from l2o.problems import PROBLEMS, WRAPPERS
 
-        target = PROBLEMS.find(self.target) if isinstance(self.target, str) else self.target
-        return target(*self.args, **self.kwargs)
+        problem = self._target(PROBLEMS)(*self.args, **self.kwargs)
+        for wrapper in self.wrappers:
+            if wrapper.wrappers:
+                raise UserError(f"wrapper {wrapper.target!r}: expected no wrappers of its own")
+            problem = wrapper._target(WRAPPERS)(problem, *wrapper.args, **wrapper.kwargs)
+        return problem
+
+    def _target(self, registry: Registry[Callable[..., Problem]]) -> Callable[..., Problem]:
+        return registry.find(self.target) if isinstance(self.target, str) else self.target

@@ -1,6 +1,7 @@
 """How a learned optimizer is trained. A new strategy is a new file and a line in `STRATEGIES`."""
 
 from l2o.train.build import STRATEGIES, build_optimizer, build_strategy, load, resolve_config
+from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
@@ -10,6 +11,7 @@ from l2o.train.training import Training
 __all__ = [
     "STRATEGIES",
     "BaseStrategy",
+    "CurriculumLearningStrategy",
     "LossArgs",
     "RunDirectory",
     "SimpleStrategy",

@@ -17,16 +17,19 @@ from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import check, expect_object, options_of, resolve
-from l2o.problems import PROBLEMS, ProblemSpec
+from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
 from l2o.train import keras_optimizers
+from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy
 from l2o.train.training import Training
 
-STRATEGIES: Registry[type[BaseStrategy]] = Registry("strategy", {"Simple": SimpleStrategy})
+STRATEGIES: Registry[type[BaseStrategy]] = Registry(
+    "strategy", {"CurriculumLearning": CurriculumLearningStrategy, "Simple": SimpleStrategy}
+)
 
 Seed = Annotated[int, Ge(0)]
 
@@ -47,7 +50,15 @@ def job(
     """
 
 
-SECTIONS = ("problems", "network", "training", "loss_args", "optimizer", "strategy")
+SECTIONS = (
+    "problems",
+    "validation_problems",
+    "network",
+    "training",
+    "loss_args",
+    "optimizer",
+    "strategy",
+)
 
 
 def resolve_config(config: Any) -> dict[str, Any]:
@@ -96,7 +107,10 @@ def resolve_config(config: Any) -> dict[str, Any]:
         "seed": top["seed"],
         "constructor": top["constructor"],
         "network": resolve(optimizer, config.get("network", {}), "network"),
-        "problems": _resolve_problems(config.get("problems", [])),
+        "problems": _resolve_problems(config.get("problems", []), "problems"),
+        "validation_problems": _resolve_problems(
+            config.get("validation_problems", []), "validation_problems", least=0
+        ),
         "training": training,
         "loss_args": resolve(LossArgs, config.get("loss_args", {}), "loss_args"),
         "optimizer": keras_optimizers.resolve(config.get("optimizer", {}), "optimizer"),
@@ -118,19 +132,29 @@ def build_strategy(config: Mapping[str, Any], run: RunDirectory | None = None) -
     Raises:
         UserError: If a part cannot be built.
     """
-    problems = []
-    for i, spec in enumerate(config["problems"]):
-        problems.append(ProblemSpec(spec["target"], spec["args"], spec["kwargs"]))
-        _built(problems[-1], f"problems/{i}")
     training = Training(
         build_optimizer(config),
-        problems,
+        _specs(config, "problems"),
         config["optimizer"],
         LossArgs(**config["loss_args"]),
+        validation_problems=_specs(config, "validation_problems"),
         **config["training"],
     )
     strategy = STRATEGIES.find(config["strategy_constructor"])
     return strategy(training, run, config["seed"], **config["strategy"])
+
+
+def _specs(config: Mapping[str, Any], section: str) -> list[ProblemSpec]:
+    specs = []
+    for i, spec in enumerate(config[section]):
+        specs.append(_spec(spec))
+        _built(specs[-1], f"{section}/{i}")
+    return specs
+
+
+def _spec(spec: Mapping[str, Any]) -> ProblemSpec:
+    wrappers = [ProblemSpec(w["target"], w["args"], w["kwargs"]) for w in spec["wrappers"]]
+    return ProblemSpec(spec["target"], spec["args"], spec["kwargs"], wrappers)
 
 
 def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
@@ -184,12 +208,12 @@ def problem_from(target: str, kwargs: Mapping[str, Any]) -> Any:
     Raises:
         UserError: If there is no such problem or an option is wrong.
     """
-    spec = _resolve_problem({"target": target, "kwargs": kwargs}, "")
+    spec = _resolve_target({"target": target, "kwargs": kwargs}, "", PROBLEMS)
     return _built(ProblemSpec(spec["target"], spec["args"], spec["kwargs"]), "")
 
 
 def _built(spec: ProblemSpec, path: str) -> Any:
-    with _reported(path):
+    with _reported(path, arguments="kwargs"):
         problem = spec.build()
         # Some options only fail once tensors flow: better here than in a trace.
         batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
@@ -198,39 +222,59 @@ def _built(spec: ProblemSpec, path: str) -> Any:
 
 
 @contextmanager
-def _reported(path: str) -> Iterator[None]:
-    """Says where an option stands that only shows to be wrong when Keras uses it."""
+def _reported(path: str, arguments: str = "") -> Iterator[None]:
+    """Says where an option stands that only shows to be wrong when it is used."""
     try:
         yield
     except UserError as error:
-        raise UserError(str(error), error.path or path) from None
+        # A constructor knows its argument, but not where that stands.
+        parts = [path, arguments, error.path] if error.path and path else [path or error.path]
+        raise UserError(error.message, "/".join(part for part in parts if part)) from None
     except (ValueError, TypeError, tf.errors.OpError) as error:
         # Keras colours its messages.
         reason = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
         raise UserError(f"Keras cannot build this: {reason[:300]}", path) from None
 
 
-def _resolve_problems(problems: Any) -> list[dict[str, Any]]:
-    if not isinstance(problems, Sequence) or isinstance(problems, str) or not problems:
-        raise UserError(
-            f"expected a list of at least one problem; got {json.dumps(problems)}", "problems"
-        )
-    return [_resolve_problem(spec, f"problems/{i}") for i, spec in enumerate(problems)]
+def _resolve_problems(problems: Any, path: str, least: int = 1) -> list[dict[str, Any]]:
+    if not isinstance(problems, list) or len(problems) < least:
+        wanted = "a list of at least one problem" if least else "a list of problems"
+        raise UserError(f"expected {wanted}; got {json.dumps(problems)}", path)
+    return [_resolve_problem(spec, f"{path}/{i}") for i, spec in enumerate(problems)]
 
 
 def _resolve_problem(spec: Any, path: str) -> dict[str, Any]:
+    spec = dict(expect_object(spec, path))
+    wrappers = spec.pop("wrappers", [])
+    if not isinstance(wrappers, list):
+        raise UserError(
+            f"expected a list of wrappers; got {json.dumps(wrappers)}", f"{path}/wrappers"
+        )
+    return {
+        **_resolve_target(spec, path, PROBLEMS, ("wrappers",)),
+        "wrappers": [
+            # The first argument of a wrapper is the problem itself.
+            _resolve_target(wrapper, f"{path}/wrappers/{i}", WRAPPERS, skip=1)
+            for i, wrapper in enumerate(wrappers)
+        ],
+    }
+
+
+def _resolve_target(
+    spec: Any, path: str, registry: Registry[Any], others: Sequence[str] = (), skip: int = 0
+) -> dict[str, Any]:
     spec = expect_object(spec, path)
+    known = ("target", "args", "kwargs", *others)
     for key in spec:
-        if key not in ("target", "args", "kwargs"):
+        if key not in known:
             raise UserError(
-                f"unknown option{nearest(key, ('target', 'args', 'kwargs'))}; known here: "
-                "target, args, kwargs",
+                f"unknown option{nearest(key, known)}; known here: {', '.join(known)}",
                 f"{path}/{key}",
             )
     prefix = f"{path}/" if path else ""
-    target = PROBLEMS.find(spec.get("target"), f"{prefix}target" if path else "")
+    target = registry.find(spec.get("target"), f"{prefix}target" if path else "")
     args = spec.get("args", [])
-    names = list(inspect.signature(target).parameters)
+    names = list(inspect.signature(target).parameters)[skip:]
     if not isinstance(args, list) or len(args) > len(names):
         raise UserError(f"expected a list of at most {len(names)} values", f"{prefix}args")
     kwargs = expect_object(spec.get("kwargs", {}), f"{prefix}kwargs")

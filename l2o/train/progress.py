@@ -12,8 +12,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class Progress(Protocol):
     """What long work tells about itself."""
 
-    def update(self, text: str, done: float) -> None:
-        """Shows `text` with `done`, the share of the work that is done (0 to 1)."""
+    def update(self, text: str, done: float | None) -> None:
+        """Shows `text` with `done`, the share of the work that is done; None: unknown."""
 
     def line(self, text: str) -> None:
         """Leaves a line that stays."""
@@ -22,7 +22,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nothing."""
 
-    def update(self, text: str, done: float) -> None:
+    def update(self, text: str, done: float | None) -> None:
         """See `Progress.update`."""
 
     def line(self, text: str) -> None:
@@ -44,12 +44,13 @@ class Live:
 
     def __enter__(self) -> Live:
         if sys.stdout.isatty():
-            from rich.progress import BarColumn, TextColumn
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
                 BarColumn(bar_width=20),
-                TextColumn("{task.percentage:3.0f}%"),
+                # Empty where the total is unknown.
+                TaskProgressColumn("{task.percentage:3.0f}%"),
                 TextColumn("{task.description}", markup=False),
                 transient=True,
             )
@@ -61,18 +62,22 @@ class Live:
         if self._bar:
             self._bar.stop()
 
-    def update(self, text: str, done: float) -> None:
+    def update(self, text: str, done: float | None) -> None:
         """See `Progress.update`."""
         now = time.monotonic()
         if self._done_at_start is None:
             # A resumed run starts in the middle: only what is done now tells the speed.
             self._done_at_start, self._start = done, now
-        text = f"{text}, {self._time_left(now, done)} left"
+        percent = ""
+        if done is not None:
+            text = f"{text}, {self._time_left(now, done)} left"
+            percent = f"{100 * done:3.0f}% "
         if self._bar:
-            self._bar.update(self._task, completed=done, description=text)
+            total = None if done is None else 1.0
+            self._bar.update(self._task, total=total, completed=done or 0.0, description=text)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print(f"{100 * done:3.0f}% {text}", flush=True)
+            print(f"{percent}{text}", flush=True)
 
     def line(self, text: str) -> None:
         """See `Progress.line`."""

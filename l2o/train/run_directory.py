@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +25,15 @@ class Row(NamedTuple):
     """A row of summary.csv: one period.
 
     Losses are means over unrolls; meta_loss and imitation_loss are empty where there was
-    no such unroll, validation_loss is inf where an optimizee diverged.
+    no such unroll. start_loss is what the weights that a stage starts from validate at, in
+    its first row; it and validation_loss are inf where an optimizee diverged.
     """
 
     stage: int
     period: int
     meta_loss: float | None
     imitation_loss: float | None
+    start_loss: float | None
     validation_loss: float
     unrolls: int
     imitation_unrolls: int
@@ -147,7 +149,7 @@ class RunDirectory:
             raise UserError(f"checkpoint {path} is damaged: {error}") from None
 
     def best(self) -> Row:
-        """Returns the period with the smallest validation loss.
+        """Returns the best period by validation loss, see `best_row`.
 
         Raises:
             UserError: If no period is complete.
@@ -159,7 +161,8 @@ class RunDirectory:
 
         Args:
             period: Its number within the stage; None: the best by validation loss.
-            stage: Its stage; None: any for the best, else the last that has this period.
+            stage: Its stage; None: the last that has this period, or the one to which the
+                best belongs.
 
         Raises:
             UserError: If it does not exist; says which do.
@@ -177,7 +180,27 @@ class RunDirectory:
                 f"{self.path} has no {' '.join(wanted)}; "
                 f"its last complete one: stage {rows[-1].stage}, period {rows[-1].period}"
             )
-        return min(found, key=lambda r: r.validation_loss) if period is None else found[-1]
+        return best_row(found) if period is None else found[-1]
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """Returns the row with the smallest validation loss of the last stage that improved.
+
+    Stages validate over different lengths, so that their losses do not compare; but a
+    stage's own do, with what its first weights validated at (the best of the one before).
+
+    Args:
+        rows: At least one, in order.
+    """
+    best = None
+    for stage in sorted({row.stage for row in rows}):
+        own = [row for row in rows if row.stage == stage]
+        candidate = min(own, key=lambda row: row.validation_loss)
+        start = own[0].start_loss
+        if best is None or start is None or candidate.validation_loss < start:
+            best = candidate
+    assert best is not None
+    return best
 
 
 def _parse(name: str, text: str) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from l2o.errors import UserError
+from l2o.options import Count
 
 
 def unroll_length(
@@ -62,3 +66,57 @@ def annealing(
     if any(not 0 <= value <= 1 for value in values):
         raise UserError(f"expected probabilities between 0 and 1; got {values}", path)
     return lambda period: values[period]
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Lengths base power^i.
+
+    Args:
+        base: Length in stage 0 [50].
+        power: What each stage multiplies it by [2].
+    """
+
+    base: Count = 50
+    power: Annotated[float, Ge(1)] = 2
+
+
+DOUBLING = Exponential()
+
+
+def stage_length(
+    schedule: Exponential | Mapping[str, Any] | Sequence[int] | Callable[[int], int], stages: int
+) -> Callable[[int], int]:
+    """Returns stage -> unroll length.
+
+    Args:
+        schedule: An `Exponential` or its arguments, a list whose i-th entry is the length
+            in stage i, or a callable.
+        stages: How many stages a list must cover, and the one after; 0: unknown.
+
+    Raises:
+        UserError: If a list is too short or a length is below 1.
+    """
+    path = "strategy/schedule"
+    if isinstance(schedule, Mapping):
+        schedule = Exponential(**schedule)
+    if isinstance(schedule, Exponential):
+        base, power = schedule.base, schedule.power
+        return lambda stage: _length(round(base * power**stage), path)
+    if callable(schedule):
+        length = schedule
+        return lambda stage: _length(round(length(stage)), path)
+    lengths = [_length(n, path) for n in schedule]
+    if len(lengths) < max(stages, 1) + 1:
+        raise UserError(
+            f"expected at least {max(stages, 1) + 1} lengths, one for each stage and one more to "
+            f"validate the last; got {len(lengths)}",
+            path,
+        )
+    return lambda stage: lengths[stage]
+
+
+def _length(n: int, path: str) -> int:
+    if n < 1:
+        raise UserError(f"expected a length of at least 1; got {n}", path)
+    return n

@@ -42,7 +42,8 @@ def start(config: Mapping[str, Any], run: RunDirectory, initialize: bool = False
         print(f"finished periods are kept; go on with: python resume.py {run.path}", flush=True)
         raise
     best = run.best()
-    print(f"best: period {best.period}, validation loss {best.validation_loss:.4f}")
+    staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
+    print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
     target = config["problems"][0]["target"]
     print(f"next: python evaluate.py {run.path} --problem {target}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from l2o.options import Count
 from l2o.train import schedules
 from l2o.train.run_directory import Row, RunDirectory
-from l2o.train.strategy import BaseStrategy, Period
+from l2o.train.strategy import BaseStrategy, Finished, Period
 from l2o.train.training import Training
 
 
@@ -48,11 +48,11 @@ class SimpleStrategy(BaseStrategy):
         self._draw_length = schedules.unroll_length(unroll_distribution)
         self._annealing = schedules.annealing(annealing_schedule, num_periods)
 
-    def plan(self, rows: Sequence[Row]) -> Period | None:
+    def plan(self, rows: Sequence[Row]) -> Period | Finished:
         """See `BaseStrategy.plan`."""
         period = len(rows)
         if period >= self.num_periods:
-            return None
+            return Finished(f"all {self.num_periods} periods are done")
         return Period(
             stage=0,
             period=period,

@@ -23,6 +23,8 @@ class Period(NamedTuple):
     draw_length: Draws the length of an unroll.
     p_teacher: Probability that an unroll imitates.
     validation_unroll: Length of the unrolls of the validation.
+    start: The (stage, period) whose weights it starts from; None: those of the period
+        before.
     """
 
     stage: int
@@ -30,10 +32,17 @@ class Period(NamedTuple):
     draw_length: Callable[[np.random.Generator], int]
     p_teacher: float
     validation_unroll: int
+    start: tuple[int, int] | None = None
+
+
+class Finished(NamedTuple):
+    """What a strategy answers when nothing comes next: why the run ends."""
+
+    reason: str
 
 
 class BaseStrategy:
-    """Runs one period after another until `plan` says there is none.
+    """Runs one period after another until `plan` says that the run is finished.
 
     Args:
         training: What is done within a period.
@@ -49,13 +58,15 @@ class BaseStrategy:
         self.run = run
         self.seed = seed
         self.epochs_per_period = epochs_per_period
+        # By (stage, period), of the current stage, where there is no disk to keep them.
+        self._states: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
-    def plan(self, rows: Sequence[Row]) -> Period | None:
-        """Decides from the finished periods alone what comes next; None ends the run."""
+    def plan(self, rows: Sequence[Row]) -> Period | Finished:
+        """Decides from the finished periods alone what comes next."""
         raise NotImplementedError
 
-    def share_done(self, rows: Sequence[Row]) -> float:
-        """Returns how much of the run `rows` are, 0 to 1."""
+    def share_done(self, rows: Sequence[Row]) -> float | None:
+        """Returns how much of the run `rows` are, 0 to 1; None where nobody can know."""
         raise NotImplementedError
 
     def restore(self) -> list[Row]:
@@ -69,12 +80,23 @@ class BaseStrategy:
         """
         rows = self.run.rows() if self.run else []
         if self.run and rows:
-            last = rows[-1]
-            self.training.load_state(
-                self.run.read_checkpoint(last.stage, last.period),
-                str(self.run.checkpoint_path(last.stage, last.period)),
-            )
+            self._load(rows[-1].stage, rows[-1].period)
         return rows
+
+    def _load(self, stage: int, period: int) -> None:
+        if self.run:
+            source = str(self.run.checkpoint_path(stage, period))
+            self.training.load_state(self.run.read_checkpoint(stage, period), source)
+        else:
+            self.training.load_state(self._states[stage, period], "memory")
+
+    def _save(self, row: Row) -> None:
+        state = self.training.save_state()
+        if self.run:
+            self.run.write_period(row, state)
+        else:
+            same_stage = {k: v for k, v in self._states.items() if k[0] == row.stage}
+            self._states = {**same_stage, (row.stage, row.period): state}
 
     def train(self, progress: Progress | None = None) -> list[Row]:
         """Trains until the plan ends, going on after the last complete period on disk.
@@ -90,69 +112,99 @@ class BaseStrategy:
         """
         progress = progress or Silent()
         rows = self.restore()
-        while (period := self.plan(rows)) is not None:
+        while isinstance(period := self.plan(rows), Period):
+            if period.start:
+                self._load(*period.start)
             row = self._period(period, rows, progress)
-            if self.run:
-                self.run.write_period(row, self.training.save_state())
+            self._save(row)
             rows.append(row)
             progress.line(_describe(row))
+        progress.line(f"finished: {period.reason}")
         return rows
 
     def _period(self, period: Period, rows: list[Row], progress: Progress) -> Row:
         problems = range(len(self.training.problems))
-        start, share = self.share_done(rows), 0.0
-        total = self.epochs_per_period * len(problems) + VALIDATION_INSTANCES * len(problems)
-        length = self.share_done([*rows, _EMPTY]) - start
-        label = f"period {period.period}"
+        opens_stage = not rows or rows[-1].stage != period.stage
+        report = self._reporter(period, rows, opens_stage, progress)
+        start_loss = self._validate(period, report) if opens_stage else None
         done: list[Unroll] = []
-        steps = 0
         for epoch in range(self.epochs_per_period):
             for index in problems:
                 rng = seeds.generator(
                     self.seed, seeds.TRAINING, period.stage, period.period, epoch, index
                 )
+                steps = sum(unroll.steps for unroll in done)
                 for unroll in self.training.train(index, rng, period.draw_length, period.p_teacher):
                     done.append(unroll)
                     steps += unroll.steps
-                    progress.update(
-                        f"{label}, step {steps}, loss {unroll.loss:.3f}", start + share * length
-                    )
-                share += 1 / total
-        validation: list[Unroll] = []
-        for instance in range(VALIDATION_INSTANCES):
-            for index in problems:
-                # The same optimizees after every period, so that losses compare.
-                rng = seeds.generator(self.seed, seeds.VALIDATION, instance, index)
-                for unroll in self.training.validate(index, rng, period.validation_unroll):
-                    validation.append(unroll)
-                    progress.update(
-                        f"{label}, validation, loss {unroll.loss:.3f}", start + share * length
-                    )
-                share += 1 / total
-        losses = [u.loss for u in validation]
+                    report(f"step {steps}, loss {unroll.loss:.3f}", 0)
+                report(f"step {steps}", 1)
         return Row(
             stage=period.stage,
             period=period.period,
             meta_loss=_mean([u.loss for u in done if u.finite and not u.imitation]),
             imitation_loss=_mean([u.loss for u in done if u.finite and u.imitation]),
-            validation_loss=float(np.mean(losses)) if np.isfinite(losses).all() else np.inf,
+            start_loss=start_loss,
+            validation_loss=self._validate(period, report),
             unrolls=len(done),
             imitation_unrolls=sum(u.imitation for u in done),
-            inner_steps=steps,
+            inner_steps=sum(u.steps for u in done),
             dropped=sum(not u.finite for u in done),
         )
 
+    def _validate(self, period: Period, report: Callable[[str, int], None]) -> float:
+        losses: list[float] = []
+        for instance in range(VALIDATION_INSTANCES):
+            for index in range(len(self.training.validation_problems)):
+                # The same optimizees after every period, so that losses compare.
+                rng = seeds.generator(self.seed, seeds.VALIDATION, instance, index)
+                for unroll in self.training.validate(index, rng, period.validation_unroll):
+                    losses.append(unroll.loss)
+                    report(f"validation, loss {unroll.loss:.3f}", 0)
+                report("validation", 1)
+        return float(np.mean(losses)) if np.isfinite(losses).all() else np.inf
 
-_EMPTY = Row(0, 0, None, None, np.inf, 0, 0, 0, 0)
+    def _reporter(
+        self, period: Period, rows: Sequence[Row], opens_stage: bool, progress: Progress
+    ) -> Callable[[str, int], None]:
+        """Returns a function that tells `progress` a text and how many iterations are done."""
+        validation = VALIDATION_INSTANCES * len(self.training.validation_problems)
+        total = self.epochs_per_period * len(self.training.problems) + validation
+        total += validation if opens_stage else 0
+        before = self.share_done(rows)
+        after = self.share_done([*rows, _EMPTY._replace(stage=period.stage, period=period.period)])
+        name = _name(period)
+        count = 0
+
+        def report(text: str, iterations: int) -> None:
+            nonlocal count
+            count += iterations
+            if before is None or after is None:
+                share = None
+            else:
+                share = before + (after - before) * count / total
+            progress.update(f"{name}, {text}", share)
+
+        return report
+
+
+_EMPTY = Row(0, 0, None, None, None, np.inf, 0, 0, 0, 0)
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
+def _name(period: Period | Row) -> str:
+    # A strategy without stages has only the first.
+    stage = f"stage {period.stage}, " if period.stage else ""
+    return f"{stage}period {period.period}"
+
+
 def _describe(row: Row) -> str:
-    words = [f"period {row.period}"]
+    words = [_name(row)]
     for name, value in (
+        ("start loss", row.start_loss),
         ("meta-loss", row.meta_loss),
         ("imitation loss", row.imitation_loss),
         ("validation loss", row.validation_loss),

@@ -13,7 +13,7 @@ from annotated_types import Ge
 from l2o import seeds
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
-from l2o.options import Count, Probability
+from l2o.options import PYTHON_ONLY, Count, Probability
 from l2o.problems import Problem, ProblemSpec
 from l2o.train import keras_optimizers
 from l2o.train.loss import LossArgs, Reduction, UnrollWeights
@@ -51,6 +51,8 @@ class Training:
         problems: What it is trained on.
         meta_optimizer: Applies meta-gradients; a resolved spec of a Keras optimizer.
         loss_args: See `LossArgs`.
+        validation_problems: What a validation runs on; none: the problems it is
+            trained on [none].
         unroll_weights: "sum", "mean", "last" or a callable n -> [n] tensor ["sum"].
         teachers: Keras optimizers, `{"class_name", "config"}`, to imitate [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
@@ -77,6 +79,7 @@ class Training:
         meta_optimizer: Mapping[str, Any],
         loss_args: LossArgs,
         *,
+        validation_problems: Annotated[Sequence[ProblemSpec], PYTHON_ONLY] = (),
         unroll_weights: UnrollWeights = "sum",
         teachers: Sequence[dict[str, Any]] = (),
         p_teacher: Probability = 0.0,
@@ -111,18 +114,25 @@ class Training:
             keras_optimizers.resolve(spec, f"training/teachers/{i}")
             for i, spec in enumerate(teachers)
         ]
-        self.steps = [
-            MetaStep(
+
+        def meta_step(problem: Problem, teachers: Sequence[Teacher]) -> MetaStep:
+            return MetaStep(
                 optimizer,
                 problem,
-                teachers=self._teachers(problem),
+                teachers=teachers,
                 loss_args=loss_args,
                 weights=unroll_weights,
                 reduction=strategy,
                 second_derivatives=second_derivatives,
             )
-            for problem in self.problems
-        ]
+
+        self.steps = [meta_step(problem, self._teachers(problem)) for problem in self.problems]
+        self.validation_problems = [spec.build() for spec in validation_problems] or self.problems
+        self.validation_steps = (
+            [meta_step(problem, ()) for problem in self.validation_problems]
+            if validation_problems
+            else self.steps
+        )
         # Per problem the optimizer state that outlives an optimizee; None: a fresh one.
         self.kept_states: list[Any] = [None] * len(self.problems)
 
@@ -166,27 +176,28 @@ class Training:
             return *meta_step.train(self.meta_optimizer, carry, batches, length), False
 
         state = self.kept_states[index] if self.persistent else None
-        state = yield from self._iterate(index, rng, draw_length, step, state)
+        state = yield from self._iterate(self.steps[index], rng, draw_length, step, state)
         if self.persistent:
             self.kept_states[index] = state
 
     def validate(self, index: int, rng: np.random.Generator, length: int) -> Iterator[Unroll]:
-        """As `train` with unrolls of one length, from fresh state, changing nothing."""
+        """As `train`, on validation problem `index`, from fresh state, changing nothing."""
+        meta_step = self.validation_steps[index]
 
         def step(carry: Any, batches: Any, length: int) -> Any:
-            return *self.steps[index].validate(carry, batches, length), False
+            return *meta_step.validate(carry, batches, length), False
 
-        yield from self._iterate(index, rng, lambda _: length, step, None)
+        yield from self._iterate(meta_step, rng, lambda _: length, step, None)
 
     def _iterate(
         self,
-        index: int,
+        meta_step: MetaStep,
         rng: np.random.Generator,
         draw_length: Callable[[np.random.Generator], int],
         step: Callable[..., Any],
         state: Any,
     ) -> Generator[Unroll, None, Any]:
-        problem, meta_step = self.problems[index], self.steps[index]
+        problem = meta_step.problem
         data_seed = seeds.draw(rng)
         carry, age, position, done = None, 0, 0, 0
         while not self._finished(problem, position, done):

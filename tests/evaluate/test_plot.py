@@ -8,6 +8,7 @@ import pytest
 
 import l2o
 from l2o.evaluate import Run, plot
+from l2o.train.run_directory import Row
 
 SEEDS, STEPS = 20, 6
 
@@ -133,3 +134,32 @@ def test_matplotlib_is_imported_where_it_draws():
             names = {alias.name for alias in getattr(node, "names", [])}
             names.add(getattr(node, "module", None) or "")
             assert not any(name.startswith("matplotlib") for name in names), path
+
+
+def history(*stages):
+    return [
+        Row(stage, period, 0.0, None, None if period else start, loss, 1, 0, 1, 0)
+        for stage, (start, *losses) in enumerate(stages)
+        for period, loss in enumerate(losses)
+    ]
+
+
+def test_meta_training_is_a_panel_for_each_run_from_before_the_first_period(axes, tmp_path):
+    runs = {
+        "DM": history([0.1, -0.5, -0.7, -0.6]),
+        "RNNProp": history([0.0, -1.0, float("inf"), -2.0], [-1.5, -1.8]),
+    }
+    plot.meta_training(tmp_path / "a.png", runs)
+    first, second = axes
+    assert [a.get_title() for a in axes] == ["DM", "RNNProp"]
+    assert first.get_ylim() == second.get_ylim()
+    curve, _, best = first.lines
+    np.testing.assert_array_equal(curve.get_xydata(), [[0, 0.1], [1, -0.5], [2, -0.7], [3, -0.6]])
+    np.testing.assert_array_equal(best.get_xydata(), [[2, -0.7]])
+    one, cross, two, _, boundary, best = second.lines
+    np.testing.assert_array_equal(one.get_ydata(), [0, -1, np.nan, -2])
+    assert cross.get_xdata() == [2]
+    np.testing.assert_array_equal(two.get_xydata(), [[3, -1.5], [4, -1.8]])
+    assert boundary.get_xdata() == [3, 3]
+    np.testing.assert_array_equal(best.get_xydata(), [[4, -1.8]])
+    assert matplotlib.image.imread(tmp_path / "a.png").shape[1] > 700

@@ -58,6 +58,23 @@ def test_the_table_has_room_for_every_number():
 
 
 @pytest.mark.filterwarnings("error")
+def test_what_was_not_measured_is_left_out():
+    none = np.full(2, np.nan)
+    regression = of([0.5, 1.5])._replace(train_accuracy=none, test_accuracy=none)
+    lines = report.table({"a": regression, "b": regression}).splitlines()
+    assert lines[0].split() == ["optimizer", "train", "loss", "test", "loss"]
+    assert "diverged" not in "".join(lines)
+    got = report.summary(regression)
+    assert got["diverged"] == 0
+    assert list(got) == ["diverged", "train_loss", "test_loss"]
+    untested = regression._replace(test_loss=none, train_loss=none)
+    assert list(report.summary(untested)) == ["diverged", "train_loss"]
+    assert report.summary(untested)["diverged"] == 2
+    # A row that has diverged altogether does not take the column from the others.
+    assert "test loss" in report.table({"a": untested, "b": regression})
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_model_diverges_by_any_of_its_measurements_and_without_a_warning():
     run = of([1.0, np.inf, 3.0])._replace(test_loss=np.array([1.0, np.nan, np.inf]))
     got = report.summary(run)

@@ -6,8 +6,8 @@ import tensorflow as tf
 import l2o
 from l2o import seeds as seeding
 from l2o.errors import UserError
-from l2o.evaluate import Run, best, run, sweep
-from l2o.problems import KerasProblem, mlp_classifier
+from l2o.evaluate import Run, best, run, runs, sweep
+from l2o.problems import KerasProblem, conv_classifier, keras_problem, mlp_classifier
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,72 @@ def test_what_a_model_carries_along_starts_anew_too(problem):
     for values in got[:-1]:
         np.testing.assert_array_equal(values[0], values[2])
     assert (got.losses[0] != got.losses[1]).all()
+
+
+def test_a_convolutional_network_with_all_it_carries_along():
+    problem = conv_classifier([2], batch_norm=True, dropout=0.2)
+    got = run(problem, keras.optimizers.Adam(0.05), steps=3, seeds=[2, 1])
+    for values in got[:-1]:
+        assert np.isfinite(values).all()
+    assert ((got.test_accuracy >= 0) & (got.test_accuracy <= 1)).all()
+
+
+def regression(x, y):
+    def build_model():
+        return keras.Sequential([keras.layers.Dense(1)])
+
+    return keras_problem(build_model, (x, y), "mse", batch_size=8, shuffle_buffer=0)
+
+
+def test_what_is_no_classifier_has_no_accuracy():
+    x = np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32)
+    y = x @ np.float32([1, -2, 0.5])
+    got = run(regression(x, y), keras.optimizers.SGD(0.1), steps=4, seeds=[4])
+    rng = seeding.generator(4, seeding.EVALUATION)
+    w, b = regression(x, y).init(seeding.draw(rng)).params
+    w, b = w.numpy()[:, 0], b.numpy()
+    for i, loss in enumerate(got.losses[0]):
+        batch = slice(8 * (i % 3), 8 * (i % 3) + 8)
+        error = x[batch] @ w + b - y[batch]
+        np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-4)
+        w, b = w - 0.1 * 2 * error @ x[batch] / 8, b - 0.1 * 2 * error.mean()
+    np.testing.assert_allclose(got.train_loss, np.mean((x @ w + b - y) ** 2), rtol=1e-3)
+    for measure in (got.train_accuracy, got.test_loss, got.test_accuracy):
+        assert np.isnan(measure).all()
+    held_out = keras_problem(
+        lambda: keras.Sequential([keras.layers.Dense(1)]), ((x, y), (x[:5], y[:5])), "mse", 8, 0
+    )
+    tested = run(held_out, keras.optimizers.SGD(0.1), steps=4, seeds=[4])
+    np.testing.assert_array_equal(tested.losses, got.losses)
+    np.testing.assert_allclose(tested.test_loss, np.mean((x[:5] @ w + b - y[:5]) ** 2), rtol=1e-3)
+
+
+@pytest.mark.parametrize("structure", ["tuple", "dict"])
+def test_a_model_with_two_inputs(structure):
+    def build_model():
+        a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+        inputs = (a, b) if structure == "tuple" else {"a": a, "b": b}
+        return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Concatenate()([a, b])))
+
+    rng = np.random.default_rng(0)
+    a, b, y = (rng.standard_normal((24, n)) for n in (3, 2, 1))
+    two = keras_problem(
+        build_model, ((a, b) if structure == "tuple" else {"a": a, "b": b}, y), "mse", 8
+    )
+    one = keras_problem(
+        lambda: keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)]),
+        (np.concatenate([a, b], 1), y), "mse", 8,
+    )  # fmt: skip
+    got, expected = (run(p, keras.optimizers.SGD(0.1), steps=4, seeds=[1]) for p in (two, one))
+    np.testing.assert_allclose(got.losses, expected.losses, rtol=1e-5)
+    np.testing.assert_allclose(got.train_loss, expected.train_loss, rtol=1e-5)
+
+
+def test_a_large_split_is_measured_in_parts(problem, adam, monkeypatch):
+    monkeypatch.setattr(runs, "EVALUATION_BATCH", 500)
+    parts = run(problem, keras.optimizers.Adam(0.05), steps=4, seeds=[1, 2])
+    for a, b in zip(adam[:-1], parts[:-1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_a_sweep_takes_an_optimizer_of_ones_own(problem):

@@ -1,11 +1,13 @@
 import random
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from l2o.errors import UserError
-from l2o.problems import ProblemSpec, mlp_classifier
+from l2o.options import resolve
+from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec, conv_classifier, mlp_classifier
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,110 @@ def test_the_gradient_is_that_of_the_keras_model(problem):
     expected = reference_tape.gradient(reference, [v.value for v in model.trainable_variables])
     for a, b in zip(tape.gradient(loss, instance.params), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def by_keras(problem, seed, batches):
+    """Losses, gradients and the end of `model(x, training=True)`, stateful as Keras is."""
+    model = problem.model(seed)
+    for images, labels in zip(*batches, strict=True):
+        with tf.GradientTape() as tape:
+            loss = problem.loss(labels, model(images, training=True))
+        yield loss, tape.gradient(loss, [v.value for v in model.trainable_variables]), model
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_norm": True}, {"dropout": 0.4}, {"batch_norm": True, "dropout": 0.4}]
+)
+def test_a_convolutional_network_is_that_of_keras(options):
+    problem = conv_classifier(layers=[3, 4], batch_size=16, **options)
+    params, model_state = problem.init(2)
+    batches = problem.batches(0, 0, 3)
+    images, labels = batches
+    for i, (expected, expected_grads, model) in enumerate(by_keras(problem, 2, batches)):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, model_state = problem.objective(params, model_state, (images[i], labels[i]))
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        for a, b in zip(tape.gradient(loss, params), expected_grads, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+        for a, v in zip(model_state, model.non_trainable_variables, strict=True):
+            np.testing.assert_allclose(a, v.numpy(), rtol=1e-5)
+
+
+def test_batch_statistics_are_those_of_fit_at_rate_zero():
+    problem = conv_classifier(layers=[3], batch_norm=True, batch_size=16)
+    params, model_state = problem.init(0)
+    images, labels = problem.batches(0, 0, 5)
+    start = model_state
+    for batch in zip(images, labels, strict=True):
+        _, model_state = problem.objective(params, model_state, batch)
+    model = problem.model(0)
+    model.compile(keras.optimizers.SGD(0.0), problem.loss)
+    model.fit(
+        tf.reshape(images, [-1, 8, 8, 1]), tf.reshape(labels, [-1]), 16, shuffle=False, verbose=0
+    )
+    for a, b, first in zip(model_state, model.non_trainable_variables, start, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-4)
+        assert not np.allclose(a, first)
+
+
+def test_dropout_masks_change_with_every_evaluation_and_instance():
+    problem = conv_classifier(layers=[2], dropout=0.5, batch_size=16)
+    params, model_state = problem.init(0)
+    batch = tuple(b[0] for b in problem.batches(0, 0, 1))
+    first, later_state = problem.objective(params, model_state, batch)
+    again, _ = problem.objective(params, model_state, batch)
+    later, _ = problem.objective(params, later_state, batch)
+    other, _ = problem.objective(params, problem.init(1).model_state, batch)
+    assert first == again
+    assert len({float(first), float(later), float(other)}) == 3
+    for a, b in zip(model_state, problem.init(0).model_state, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_options_of_the_convolutional_network():
+    def shapes(**options):
+        return [tuple(p.shape) for p in conv_classifier(**options).init(0).params]
+
+    def layers(**options):
+        return [type(layer).__name__ for layer in conv_classifier(**options).model(0).layers]
+
+    assert shapes(layers=[3, 5]) == [(3, 3, 1, 3), (3,), (3, 3, 3, 5), (5,), (2 * 2 * 5, 10), (10,)]
+    assert shapes(layers=[3], kernel_size=2)[0] == (2, 2, 1, 3)
+    assert shapes(layers=[3], image_size=5)[2] == (3 * 3 * 3, 10)
+    # Normalised: scale and offset, and no bias before them.
+    assert shapes(layers=[3], batch_norm=True)[:3] == [(3, 3, 1, 3), (3,), (3,)]
+    block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"]
+    assert layers(batch_norm=True, dropout=0.5) == [*block * 2, "Dropout", "Flatten", "Dense"]
+    assert "Dropout" not in layers()
+    model = conv_classifier([3], activation="elu", dropout=0.25).model(0)
+    assert model.layers[1].activation is keras.activations.elu
+    assert model.layers[3].rate == 0.25
+    assert conv_classifier(batch_size=100).steps_per_epoch == 14
+    order = conv_classifier(batch_size=1437, shuffle_buffer=0).indices(0, 0, 1)[0]
+    np.testing.assert_array_equal(order, np.arange(1437))
+
+
+@pytest.mark.parametrize("name", PROBLEMS.entries)
+def test_every_problem_takes_its_options_from_a_config_and_documents_them(name):
+    target = PROBLEMS.find(name)
+    for option in resolve(target, {}, "kwargs"):
+        assert f"    {option}: " in target.__doc__
+    assert ProblemSpec(name, kwargs=resolve(target, {}, "kwargs")).build().name == name
+
+
+@pytest.mark.parametrize("name", WRAPPERS.entries)
+def test_every_wrapper_takes_its_options_from_a_config_and_documents_them(name):
+    target = WRAPPERS.find(name)
+    options = resolve(target, {}, "kwargs")
+    assert options
+    assert "problem" not in options
+    assert all(f"    {option}: " in target.__doc__ for option in options)
+
+
+def test_options_out_of_their_limits_are_named():
+    for options in ({"dropout": 1.0}, {"layers": []}, {"kernel_size": 0}, {"batch_norm": 1}):
+        with pytest.raises(UserError, match=f"kwargs/{next(iter(options))}"):
+            resolve(conv_classifier, options, "kwargs")
+    with pytest.raises(UserError, match="kwargs/limit"):
+        resolve(WRAPPERS.find("RandomScaling"), {"limit": 0.0}, "kwargs")

@@ -10,7 +10,7 @@ STATE = {"network/0": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
 def row(period, validation_loss=0.0, stage=0):
-    return Row(stage, period, 0.1 + 0.2, None, validation_loss, 3, 0, 60, 1)
+    return Row(stage, period, 0.1 + 0.2, None, None, validation_loss, 3, 0, 60, 1)
 
 
 def test_rows_and_arrays_come_back_exactly(tmp_path):

@@ -55,22 +55,21 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path):
         pass
 
     class Killer:
-        """Stops the run at the n-th sign of life."""
+        """Stops the run at a sign of life that contains `stop`."""
 
-        def __init__(self, after):
-            self.left = after
+        def __init__(self, stop):
+            self.stop = stop
 
         def update(self, text, done):
-            self.left -= 1
-            if not self.left:
+            if self.stop in text:
                 raise Killed
 
         def line(self, text):
             pass
 
-    for after in (5, 25):
+    for stop in ("period 0, step", "period 1, step", "period 2, validation"):
         with pytest.raises(Killed):
-            make(tmp_path / "killed", **options).train(Killer(after))
+            make(tmp_path / "killed", **options).train(Killer(stop))
     assert 0 < len(RunDirectory(tmp_path / "killed").rows()) < 3
     make(tmp_path / "killed", **options).train()
     whole, killed = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "killed")

@@ -1,0 +1,96 @@
+"""Arrays of the user's own as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l2o.errors import UserError
+
+
+class Examples(NamedTuple):
+    """Inputs, a nest of [N, ...], and targets [N, ...]; numbers of any dtype, never scaled."""
+
+    inputs: Any
+    targets: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return len(self.targets)
+
+    def take(self, index: np.ndarray | tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Returns inputs and targets at `index`, any shape."""
+        index = np.asarray(index)
+        return tf.nest.map_structure(lambda array: tf.constant(array[index]), (*self,))
+
+    def all(self) -> tuple[Any, tf.Tensor]:
+        """Returns all of them, as `take` does."""
+        return self.take(np.arange(self.size))
+
+
+class ArrayData(NamedTuple):
+    """A data set in memory; `test` is None where there are no held-out examples."""
+
+    name: str
+    train: Examples
+    test: Examples | None
+
+
+def from_arrays(given: Any) -> ArrayData:
+    """Checks arrays and makes them a data set.
+
+    Args:
+        given: (x, y) or ((x, y), (x_test, y_test)); x is an array or a dict, tuple or list
+            of arrays, y one array. Floats become Keras' float type, as in `fit`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UserError: If that is not what it is, or lengths differ.
+    """
+    if not _is_pair(given):
+        raise UserError(
+            "expected the name of a data set, a Dataset, (x, y) or ((x, y), (x_test, y_test)); "
+            f"got {type(given).__name__}",
+            "dataset",
+        )
+    # y is a single array, so that a pair in its place is the held-out examples.
+    if _is_pair(given[1]):
+        train, test = (_examples(pair) for pair in given)
+        return ArrayData("the arrays", train, test)
+    return ArrayData("the arrays", _examples(given), None)
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2
+
+
+def _examples(pair: Any) -> Examples:
+    if not _is_pair(pair):
+        raise UserError(f"expected a pair (x, y); got {type(pair).__name__}", "dataset")
+    inputs, targets = tf.nest.map_structure(_array, pair[0]), _array(pair[1])
+    for array in tf.nest.flatten(inputs):
+        if len(array) != len(targets):
+            raise UserError(
+                f"expected as many inputs as targets; got {len(array)} and {len(targets)}",
+                "dataset",
+            )
+    return Examples(inputs, targets)
+
+
+def _array(given: Sequence[Any] | np.ndarray | tf.Tensor) -> np.ndarray:
+    array = np.asarray(given)
+    if array.ndim == 0 or array.dtype.kind not in "biuf":
+        raise UserError(
+            f"expected arrays of numbers with one row per example; got {array.dtype} of "
+            f"shape {list(array.shape)}",
+            "dataset",
+        )
+    # As `fit` does: float64 is NumPy's default and nothing a network computes in.
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array

@@ -1,0 +1,234 @@
+"""Keras models as optimizees: any model, data set and loss."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from annotated_types import Ge
+
+from l2o import seeds
+from l2o.errors import UserError, nearest
+from l2o.options import Count
+from l2o.problems.arrays import ArrayData, from_arrays
+from l2o.problems.datasets import Dataset, load
+from l2o.problems.problem import Instance, Problem
+
+# What Keras' "accuracy" is meant for.
+CLASSIFICATION_LOSSES = (
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.losses.CategoricalCrossentropy,
+)
+
+
+class KerasProblem(Problem):
+    """Any Keras model on a data set, called as `fit` calls it but without side effects.
+
+    Args:
+        name: Name of the problem.
+        build_model: Returns a fresh model, input batch -> output batch.
+        dataset: What it learns.
+        batch_size: Examples in a mini-batch; the rest of an epoch is dropped.
+        shuffle_buffer: How many places an example may move when an epoch is shuffled;
+            at least the size of the set: a full shuffle; 0: none.
+        loss: (targets, outputs) -> loss; None: cross entropy of logits [None].
+
+    Attributes:
+        classifies: Whether accuracy means something here.
+
+    Raises:
+        UserError: If a mini-batch is larger than the training split, or `build_model`
+            does not return a fresh `keras.Model` with weights to train.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build_model: Callable[[], keras.Model],
+        dataset: Dataset | ArrayData,
+        batch_size: int,
+        shuffle_buffer: int,
+        loss: keras.losses.Loss | None = None,
+    ) -> None:
+        examples = dataset.train.size
+        if batch_size > examples:
+            raise UserError(
+                f"batch_size {batch_size} is larger than the {examples} training examples of "
+                f"{dataset.name}"
+            )
+        self.name = name
+        self.build_model = build_model
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle_buffer = shuffle_buffer
+        self.steps_per_epoch = examples // batch_size
+        self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
+        self._model = self._built()
+        # As `fit` does; a model that takes no `training` decides for itself.
+        takes_training = "training" in inspect.signature(self._model.call).parameters
+        self._mode = {"training": True} if takes_training else {}
+
+    def model(self, seed: int) -> keras.Model:
+        """Returns a fresh Keras model with the weights that `init(seed)` gives.
+
+        Raises:
+            UserError: If `build_model` returned a model that it returned before.
+        """
+        with seeds.keras_initializers(seed):
+            model = self._built()
+        if model.trainable_variables[0] is self._model.trainable_variables[0]:
+            raise UserError(f"build_model of {self.name}: expected a fresh model at each call")
+        return model
+
+    def _built(self) -> keras.Model:
+        model = self.build_model()
+        if not isinstance(model, keras.Model):
+            raise UserError(
+                f"build_model of {self.name}: expected to get a keras.Model; got "
+                f"{type(model).__name__}"
+            )
+        if not model.built:
+            # Symbols instead of an example: a model may keep the batch size it was built on.
+            inputs, _ = self.dataset.train.take(np.arange(1))
+            model(
+                tf.nest.map_structure(
+                    lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype.name), inputs
+                )
+            )
+        if not model.trainable_variables:
+            raise UserError(f"build_model of {self.name}: the model has no weights to train")
+        return model
+
+    def init(self, seed: int) -> Instance:
+        """See `Problem.init`."""
+        model = self.model(seed)
+        return Instance(
+            [tf.convert_to_tensor(v.value) for v in model.trainable_variables],
+            [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables],
+        )
+
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """See `Problem.objective`; the loss that `fit` would report for the mini-batch."""
+        inputs, targets = batch
+        model = self._model
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        # The gradient of an embedding is sparse, which no rule expects; a reshape's is not.
+        dense = [tf.reshape(p, tf.shape(p)) for p in params]
+        values = zip(variables, [*dense, *model_state], strict=True)
+        # The body of `stateless_call`, which itself skips `__call__`: layers inside a layer
+        # whose `call` takes no `training` would not learn that this is training.
+        with keras.StatelessScope(state_mapping=list(values), collect_losses=True) as scope:
+            outputs = model(inputs, **self._mode)
+            penalties = model.losses
+        loss = tf.reduce_mean(self.loss(targets, outputs))
+        for penalty in penalties:
+            loss += tf.cast(tf.reduce_sum(penalty), loss.dtype)
+        return loss, [scope.get_current_value(v) for v in model.non_trainable_variables]
+
+    def batches(self, seed: int, start: int, count: int) -> Any:
+        """See `Problem.batches`; inputs and targets, each array [count, batch, ...]."""
+        return self.dataset.train.take(self.indices(seed, start, count))
+
+    def indices(self, seed: int, start: int, count: int) -> np.ndarray:
+        """Returns which examples `batches` takes: [count, batch_size] integers."""
+        per_epoch = self.steps_per_epoch or 1
+        first, last = start // per_epoch, (start + count - 1) // per_epoch
+        epochs = [self._epoch(seed, epoch) for epoch in range(first, last + 1)]
+        offset = start - first * per_epoch
+        return np.concatenate(epochs)[offset : offset + count]
+
+    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
+        examples = self.dataset.train.size
+        rng = seeds.generator(seed, epoch)
+        if self.shuffle_buffer >= examples:
+            order = rng.permutation(examples)
+        else:
+            order = np.argsort(np.arange(examples) + rng.uniform(0, self.shuffle_buffer, examples))
+        used = (self.steps_per_epoch or 1) * self.batch_size
+        return order[:used].reshape(-1, self.batch_size)
+
+
+def keras_problem(
+    build_model: Callable[[], keras.Model],
+    dataset: str | Dataset | tuple[Any, Any],
+    loss: str | keras.losses.Loss | Callable[[Any, Any], Any],
+    batch_size: Count = 64,
+    shuffle_buffer: Annotated[int, Ge(0)] = 16384,
+    name: str = "keras_problem",
+) -> KerasProblem:
+    """Makes any Keras model a problem, with what it carries along and its penalties.
+
+    Moving statistics and the seeds of dropout layers are model_state; regularizers and
+    `add_loss` are part of the objective. As in `fit`, a model of a class of its own is in
+    training mode only if its `call` takes `training`.
+
+    Args:
+        build_model: Returns a fresh model with one output; Keras' random layers and
+            initializers without a seed of their own follow the instance's seed.
+        dataset: `digits` or a TFDS name, see `datasets.load`; a `Dataset`; or arrays,
+            (x, y) or ((x, y), (x_test, y_test)), where x may be a dict, tuple or list of
+            arrays. Arrays are not scaled, and integers stay integers.
+        loss: As for `compile`: a Keras loss, its name, or a function
+            (y_true, y_pred) -> loss per example or in all. Keras gives it floats.
+        batch_size: Examples in a mini-batch [64].
+        shuffle_buffer: How far an example may move in the shuffle [16384].
+        name: For messages and file names ["keras_problem"].
+
+    Returns:
+        The problem; its parameters are the model's `trainable_variables`.
+
+    Raises:
+        UserError: If the arrays do not fit each other, a mini-batch is larger than the
+            data, `build_model` does not return a fresh model with weights to train, or
+            there is no such data set or loss.
+    """
+    if isinstance(dataset, str):
+        dataset = load(dataset)
+    data = dataset if isinstance(dataset, Dataset) else from_arrays(dataset)
+    return KerasProblem(name, build_model, data, batch_size, shuffle_buffer, _as_loss(loss))
+
+
+class FunctionLoss(keras.losses.Loss):
+    """The mean of a function of targets and outputs, as `compile` makes of a function.
+
+    Args:
+        function: (y_true, y_pred) -> loss per example or in all.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        super().__init__(name=getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns what the function says; see `keras.losses.Loss.call`."""
+        # [N] against [N, 1] would broadcast to [N, N] and be wrong without a word.
+        if len(y_true.shape) + 1 == len(y_pred.shape) and y_pred.shape[-1] == 1:
+            y_true = y_true[..., tf.newaxis]
+        elif len(y_pred.shape) + 1 == len(y_true.shape) and y_true.shape[-1] == 1:
+            y_pred = y_pred[..., tf.newaxis]
+        return self.function(y_true, y_pred)
+
+
+def _as_loss(loss: Any) -> keras.losses.Loss:
+    try:
+        found = keras.losses.get(loss)
+    except ValueError:
+        known = [n for n in dir(keras.losses) if not n.startswith("_") and n != "Loss"]
+        raise UserError(f"no loss called {loss!r}{nearest(str(loss), known)}", "loss") from None
+    if isinstance(found, keras.losses.Loss):
+        return found
+    # By name Keras gives these functions; as classes they are known to classify.
+    if found is keras.losses.sparse_categorical_crossentropy:
+        return keras.losses.SparseCategoricalCrossentropy()
+    if found is keras.losses.categorical_crossentropy:
+        return keras.losses.CategoricalCrossentropy()
+    if callable(found):
+        return FunctionLoss(found)
+    raise UserError(f"expected a Keras loss, its name or a function; got {loss!r}", "loss")

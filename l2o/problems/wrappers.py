@@ -1,0 +1,147 @@
+"""Problems made of other problems; they compose in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from l2o import seeds
+from l2o.options import Count, NonNegative, Positive
+from l2o.problems.problem import Batch, Instance, Problem
+
+
+class Wrapper(Problem):
+    """A problem around another: its data, and its own draws beside the inner ones.
+
+    Args:
+        problem: The inner problem.
+
+    Attributes:
+        problem: The inner problem.
+        depth: How many wrappers there are down to the innermost problem, this included.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.name = problem.name
+        self.steps_per_epoch = problem.steps_per_epoch
+        self.depth: int = 1 + (problem.depth if isinstance(problem, Wrapper) else 0)
+
+    def batches(self, seed: int, start: int, count: int) -> Batch:
+        """See `Problem.batches`; those of the inner problem."""
+        return self.problem.batches(seed, start, count)
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Returns the source of this wrapper's own draws for the instance `seed`.
+
+        Independent of the inner problem's and of every other wrapper's around it.
+        """
+        return seeds.generator(seed, self.depth)
+
+
+class RandomScaling(Wrapper):
+    """f(c * x) from x_0 / c, c = exp(Uniform(-limit, limit)) per instance and coordinate.
+
+    Lv, Jiang and Li 2017, "Learning gradient descent: better generalization and longer
+    horizons": an optimizer trained on it learns to cope with gradients of any
+    magnitude. They take 3 for networks and 1 for quadratics.
+
+    Args:
+        problem: The inner problem; its parameters are c * x.
+        limit: Largest |log c| [3.0].
+    """
+
+    def __init__(self, problem: Problem, limit: Positive = 3.0) -> None:
+        super().__init__(problem)
+        self.limit = limit
+
+    def init(self, seed: int) -> Instance:
+        """See `Problem.init`; model_state is c for each parameter, then the inner one."""
+        inner, rng = self.problem.init(seed), self.generator(seed)
+        scales = [
+            tf.constant(np.exp(rng.uniform(-self.limit, self.limit, p.shape)), p.dtype)
+            for p in inner.params
+        ]
+        params = [p / c for p, c in zip(inner.params, scales, strict=True)]
+        return Instance(params, [*scales, *inner.model_state])
+
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Batch
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """See `Problem.objective`."""
+        scales, inner_state = model_state[: len(params)], model_state[len(params) :]
+        scaled = [c * p for c, p in zip(scales, params, strict=True)]
+        loss, inner_state = self.problem.objective(scaled, inner_state, batch)
+        return loss, [*scales, *inner_state]
+
+
+class ConvexCombination(Wrapper):
+    """f(x) + (1/n) sum_i (c_i y_i - w_i)^2, over x and y; c_i y_i starts, and w is, N(0, 1).
+
+    Lv, Jiang and Li 2017, "Learning gradient descent: better generalization and longer
+    horizons": the convex part keeps the training of an optimizer stable. Its coordinates
+    have a random scaling of their own, c = exp(Uniform(-limit, limit)).
+
+    Args:
+        problem: The inner problem.
+        dimensions: n, the number of extra coordinates [20].
+        limit: Largest |log c|; 0: no scaling [1.0].
+    """
+
+    def __init__(self, problem: Problem, dimensions: Count = 20, limit: NonNegative = 1.0) -> None:
+        super().__init__(problem)
+        self.dimensions = dimensions
+        self.limit = limit
+
+    def init(self, seed: int) -> Instance:
+        """See `Problem.init`; y is the last parameter, model_state starts with w and c."""
+        inner, rng, n = self.problem.init(seed), self.generator(seed), self.dimensions
+        start, w = rng.standard_normal(n), rng.standard_normal(n)
+        c = np.exp(rng.uniform(-self.limit, self.limit, n))
+        y, w, c = (tf.constant(a, inner.params[0].dtype) for a in (start / c, w, c))
+        return Instance([*inner.params, y], [w, c, *inner.model_state])
+
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Batch
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """See `Problem.objective`."""
+        (*x, y), (w, c, *inner_state) = params, model_state
+        loss, inner_state = self.problem.objective(x, inner_state, batch)
+        return loss + tf.reduce_mean(tf.square(c * y - w)), [w, c, *inner_state]
+
+
+class GradientNoise(Wrapper):
+    """f(x) as it is, each entry of its gradient with N(0, stddev^2) added.
+
+    The noise is another one at each evaluation and in each instance, and a function of
+    the instance's seed and of how many evaluations there have been.
+
+    Args:
+        problem: The inner problem.
+        stddev: Standard deviation of the noise [0.1].
+    """
+
+    def __init__(self, problem: Problem, stddev: Positive = 0.1) -> None:
+        super().__init__(problem)
+        self.stddev = stddev
+
+    def init(self, seed: int) -> Instance:
+        """See `Problem.init`; model_state starts with (seed, evaluations), int32."""
+        inner = self.problem.init(seed)
+        name = tf.constant([seeds.draw(self.generator(seed)), 0], tf.int32)
+        return Instance(inner.params, [name, *inner.model_state])
+
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Batch
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """See `Problem.objective`."""
+        name, *inner_state = model_state
+        loss, inner_state = self.problem.objective(params, inner_state, batch)
+        for i, x in enumerate(params):
+            own_name = tf.random.experimental.stateless_fold_in(name, i)
+            noise = tf.random.stateless_normal(tf.shape(x), own_name, 0, self.stddev, x.dtype)
+            # Nothing is added to the value, and the noise to the gradient.
+            loss += tf.reduce_sum(noise * (x - tf.stop_gradient(x)))
+        return loss, [name + tf.constant([0, 1], tf.int32), *inner_state]

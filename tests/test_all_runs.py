@@ -1,0 +1,64 @@
+"""Each optimizer with each strategy as a user runs it: train, kill, resume, evaluate."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l2o.optimizer import OPTIMIZERS
+from l2o.train import STRATEGIES, RunDirectory
+from tests.test_scripts import ROOT, succeed
+
+PROBLEM = {"target": "mlp_classifier", "kwargs": {"layers": [4], "batch_size": 128}}
+TINY = [
+    f"problems={json.dumps([PROBLEM])}",
+    "training/epochs=1",
+    "strategy/epochs_per_period=1",
+    'training/teachers=[{"class_name": "Adam"}]',
+    "training/p_teacher=0.5",
+    "training/persistent=true",
+]
+STRATEGY = {
+    "Simple": ["strategy/num_periods=3", "strategy/validation_unroll=5"],
+    "CurriculumLearning": [
+        "strategy/schedule=[3,4,5]", "strategy/min_periods=2", "strategy/max_stages=2",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.entries))
+@pytest.mark.parametrize("constructor", sorted(OPTIMIZERS.entries))
+def test_train_kill_resume_evaluate(constructor, strategy, tmp_path):
+    chosen = [f"constructor={constructor}", f"strategy_constructor={strategy}"]
+    arguments = [*chosen, *TINY, *STRATEGY[strategy]]
+    succeed(tmp_path, "train", *arguments, "directory=whole")
+
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, "directory=killed"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    summary = tmp_path / "killed/summary.csv"
+    deadline = time.monotonic() + 200
+    while not summary.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert summary.exists()
+    succeed(tmp_path, "resume", "killed")
+
+    whole, killed = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "killed")
+    assert whole.summary_path.read_bytes() == killed.summary_path.read_bytes()
+    assert len(whole.rows()) >= 2
+    for row in whole.rows():
+        a, b = (run.read_checkpoint(row.stage, row.period) for run in (whole, killed))
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+    printed = succeed(tmp_path, "evaluate", "killed", "layers=[4]", "--steps=3", "--seeds=1")
+    assert f"{constructor}Optimizer" in printed
+    assert Path(tmp_path / "killed/eval/mlp_classifier.png").exists()
