@@ -3,14 +3,25 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow figures lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
 	$(BIN)/python evaluate.py runs/demo --problem mlp_classifier
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Each optimizer with each strategy as processes: train, kill, resume, evaluate.
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m slow
+
+# docs/meta-training.png: the default job with each optimizer, 2 to 4 minutes each.
+figures: $(VENV)/installed
+	for c in DM RNNProp ScaleBasic ScaleHierarchical; do \
+	    $(BIN)/python train.py constructor=$$c strategy/num_periods=15 directory=runs/$$c || exit; \
+	done
+	$(BIN)/python docs/make_figures.py runs/DM runs/RNNProp runs/ScaleBasic runs/ScaleHierarchical
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

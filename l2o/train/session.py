@@ -44,8 +44,10 @@ def start(config: Mapping[str, Any], run: RunDirectory, initialize: bool = False
     best = run.best()
     staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
     print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
-    target = config["problems"][0]["target"]
-    print(f"next: python evaluate.py {run.path} --problem {target}")
+    targets = [spec["target"] for spec in config["problems"]]
+    # What it was trained on, if that is something to evaluate on.
+    problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
+    print(f"next: python evaluate.py {run.path} --problem {problem}")
 
 
 def _check_same(config: Mapping[str, Any], run: RunDirectory) -> None:

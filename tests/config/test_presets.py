@@ -1,0 +1,65 @@
+"""Every preset is a job that can be trained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from config.overrides import PRESETS, merge_all, preset_names
+from l2o.optimizer import OPTIMIZERS
+from l2o.train import build_strategy, resolve_config
+
+TINY = [
+    "strategy/num_periods=1",
+    "strategy/epochs_per_period=1",
+    "strategy/unroll_distribution=2",
+    "strategy/validation_unroll=2",
+    "training/epochs=1",
+    "training/repeat=1",
+]
+SHRUNK = {"layers": [2], "batch_size": 700}
+
+
+def train(config):
+    for spec in [*config["problems"], *config["validation_problems"]]:
+        if spec["target"] == "mlp_classifier":
+            spec["kwargs"] |= SHRUNK
+    rows = build_strategy(config).train()
+    assert len(rows) == 1
+    assert np.isfinite(rows[0].validation_loss)
+    return rows[0]
+
+
+def test_there_is_a_preset_for_the_paper_of_each_optimizer():
+    constructors = {merge_all(presets=[name])["constructor"] for name in preset_names()}
+    assert constructors == set(OPTIMIZERS.entries)
+
+
+@pytest.mark.parametrize("name", [n for n in preset_names() if n != "sample"])
+def test_a_preset_trains(name):
+    config = resolve_config(merge_all(presets=[name], overrides=TINY))
+    # A trace for each of the problems would take a minute; all of them are built here.
+    problems = build_strategy(config).training.problems
+    assert len(problems) == len(config["problems"])
+    config["problems"] = config["problems"][:1]
+    assert train(config).meta_loss is not None
+
+
+def test_the_rnnprop_preset_has_both_training_tricks_and_validates_without():
+    spec = resolve_config(merge_all(presets=["rnnprop-paper"]))
+    names = [wrapper["target"] for wrapper in spec["problems"][0]["wrappers"]]
+    assert names == ["RandomScaling", "ConvexCombination"]
+    assert spec["validation_problems"][0]["wrappers"] == []
+
+
+def test_the_sample_names_every_section_and_trains_on_another_data_set():
+    path = PRESETS / "sample.json"
+    sample = json.loads(path.read_text())
+    assert sample["problems"][0]["kwargs"]["dataset"] == "mnist"
+    config = merge_all(str(path), overrides=["problems/0/kwargs/dataset=digits", *TINY])
+    resolved = resolve_config(config)
+    for section in ("loss_args", "network", "training", "optimizer", "strategy"):
+        assert sample[section].keys() <= resolved[section].keys()
+    row = train(resolved)
+    # p_teacher is 1 and the schedule begins with 1: everything imitates.
+    assert row.imitation_unrolls == row.unrolls
