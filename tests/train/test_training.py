@@ -213,3 +213,35 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
             training.load_state(bad, "test")
     for name, array in training.save_state().items():
         np.testing.assert_array_equal(array, saved[name])
+
+
+def test_each_optimizee_starts_from_learning_rates_of_its_own():
+    training = Training(
+        l2o.ScaleBasicOptimizer(layers=(4,), init_lr=(1e-3, 1e-1)),
+        [ProblemSpec(Parabola)],
+        {"class_name": "Adam"},
+        LossArgs(),
+        repeat=3,
+        depth=1,
+    )
+    (step,) = training.steps
+    starts = []
+    start = step.start
+    step.start = lambda *args: starts.append(start(*args)) or starts[-1]
+    run(training)
+    rates = [carry.optimizer_state.lr.numpy() for carry in starts]
+    assert len(rates) == 3
+    assert (rates[0] != rates[1]).all()
+    assert (rates[1] != rates[2]).all()
+
+
+def test_validation_runs_on_problems_of_its_own():
+    problem, other = Parabola(), Parabola(size=7)
+    training = make(problem, repeat=3, validation_problems=[ProblemSpec(lambda: other)])
+    list(training.validate(0, np.random.default_rng(0), 4))
+    assert len(other.inits) == 1
+    assert len(other.windows) == 2, "7 mini-batches are two unrolls of 4"
+    assert problem.windows == []
+    run(training)
+    assert len(other.windows) == 2
+    assert len(problem.windows) == 3
