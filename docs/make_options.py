@@ -1,0 +1,244 @@
+"""Writes docs/options.md, every option of a config: `python docs/make_options.py`.
+
+Names, types and defaults are the signatures of the constructors, meanings their `Args:`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from l2o.optimizer import OPTIMIZERS
+from l2o.options import describe, options_of, to_json
+from l2o.problems import PROBLEMS, WRAPPERS
+from l2o.train import STRATEGIES, LossArgs, Training
+from l2o.train.build import job
+
+PAGE = Path(__file__).parent / "options.md"
+# In place of a default.
+REQUIRED = "required"
+
+INTRO = """\
+# Options
+
+Written by `python docs/make_options.py` from the constructors' signatures and docstrings;
+do not edit it.
+
+`python train.py path=value` sets one; the value is JSON, or else a string. `<i>` and `<j>`
+are numbers of entries of a list, from 0. Where the type is a list or an object, `path=value`
+replaces all of it. The test of an option is
+`tests/test_every_option.py::test_option_changes_what_it_should[...]` with the last column
+between the brackets.
+"""
+
+
+class Entry(NamedTuple):
+    """One option of the page.
+
+    path: Where a config has it.
+    constructor: What declares it, as the page calls it.
+    type, meaning: Text.
+    default: JSON value.
+    """
+
+    path: str
+    constructor: str
+    type: str
+    default: Any
+    meaning: str
+
+
+class Section(NamedTuple):
+    """The options of one constructor."""
+
+    title: str
+    about: str
+    entries: list[Entry]
+
+
+def _keras_optimizer(path: str, what: str) -> list[Entry]:
+    """Returns the two options of each `{"class_name", "config"}`."""
+    return [
+        Entry(
+            f"{path}/class_name", "", "a string", "Adam", f"Name in `keras.optimizers` of {what}."
+        ),
+        Entry(
+            f"{path}/config", "", "an object", {}, "Its arguments; the others are Keras' defaults."
+        ),
+    ]
+
+
+def _target(path: str, kind: str) -> list[Entry]:
+    """Returns the three options of each `{"target", "args", "kwargs"}`."""
+    return [
+        Entry(f"{path}/target", "", "a string", REQUIRED, f"Name of the {kind}."),
+        Entry(f"{path}/args", "", "a list", [], "Its positional arguments."),
+        Entry(f"{path}/kwargs", "", "an object", {}, f"Its options: see the {kind} below."),
+    ]
+
+
+def _problem_lists() -> Section:
+    """Returns what resolve_config reads itself: no constructor declares it."""
+    validation = meaning(Training, "validation_problems", [])
+    return Section(
+        "Lists of problems",
+        "At `problems/` and `validation_problems/`. What is optimized, in turn.",
+        [
+            *_target("problems/<i>", "problem"),
+            Entry(
+                "problems/<i>/wrappers",
+                "",
+                "a list of objects",
+                [],
+                "What is put around it, the innermost first.",
+            ),
+            *_target("problems/<i>/wrappers/<j>", "wrapper"),
+            Entry("validation_problems", "", "a list of objects", [], validation),
+        ],
+    )
+
+
+def sections() -> list[Section]:
+    """Returns the page's sections, in its order."""
+    training = _section("Training", "", Training, "training/")
+    training.entries.extend(_keras_optimizer("training/teachers/<i>", "the teacher"))
+    training.entries.extend(
+        _keras_optimizer("training/imitation_optimizer", "the imitation optimizer")
+    )
+    return [
+        # Its docstring is for who reads the code.
+        _section("Top level", "", job, "")._replace(about="At the top. What is run, and where."),
+        *_registered(OPTIMIZERS.entries, "constructor={}", "network/"),
+        training,
+        _section("LossArgs", "", LossArgs, "loss_args/"),
+        Section(
+            "Meta-optimizer",
+            "At `optimizer/`. Trains the learned weights.",
+            _keras_optimizer("optimizer", "the meta-optimizer"),
+        ),
+        *_registered(STRATEGIES.entries, "strategy_constructor={}", "strategy/"),
+        _problem_lists(),
+        *_registered(PROBLEMS.entries, "problems/<i>/target={}", "problems/<i>/kwargs/"),
+        *_registered(
+            WRAPPERS.entries,
+            "problems/<i>/wrappers/<j>/target={}",
+            "problems/<i>/wrappers/<j>/kwargs/",
+        ),
+    ]
+
+
+def _registered(entries: dict[str, Any], choice: str, prefix: str) -> Iterator[Section]:
+    for name in sorted(entries):
+        yield _section(name, choice.format(name), entries[name], prefix)
+
+
+def _section(title: str, choice: str, target: Any, prefix: str) -> Section:
+    entries = list(_entries(title, target, prefix))
+    place = f"At `{prefix}`" if prefix else "At the top"
+    if choice:
+        place += f", with `{choice}`"
+    about = inspect.cleandoc(target.__doc__).splitlines()[0]
+    return Section(title, f"{place}. {about}", entries)
+
+
+def _entries(constructor: str, target: Any, prefix: str) -> Iterator[Entry]:
+    for name, option in options_of(target).items():
+        default = to_json(option.default)
+        yield Entry(
+            prefix + name,
+            constructor,
+            describe(option.annotation),
+            default,
+            meaning(target, name, default),
+        )
+        for kind in get_args(option.annotation):
+            if inspect.isclass(kind) and is_dataclass(kind):
+                yield from _entries(constructor, kind, f"{prefix}{name}/")
+
+
+def meaning(target: Any, name: str, default: Any) -> str:
+    """Returns what a docstring says about an option, "" if it says nothing.
+
+    Args:
+        target: A class, whose bases are looked at too, or a function.
+        name: The option.
+        default: Its default; a trailing `[default]` is left out, other remarks are not.
+    """
+    for declaring in inspect.getmro(target) if inspect.isclass(target) else [target]:
+        text = _arguments(declaring.__doc__ or "").get(name)
+        if text:
+            remark = re.search(r"\s*\[([^\[\]]*|.*\[.*\].*)\]\.$", text)
+            if remark and _repeats(remark[1], default):
+                return text[: remark.start()] + "."
+            return text
+    return ""
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    """Returns the texts of a Google docstring's `Args:` section by name."""
+    found: dict[str, str] = {}
+    _, _, section = inspect.cleandoc(docstring).partition("\nArgs:\n")
+    name = ""
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break  # the next section
+        start = re.match(r" {4}(\w+): (.*)", line)
+        if start:
+            name, found[start[1]] = start[1], start[2]
+        elif name and line.startswith(" " * 8):
+            found[name] += " " + line.strip()
+    return found
+
+
+def _repeats(remark: str, default: Any) -> bool:
+    words = {"none": (None, []), "true": (True,), "false": (False,)}
+    if remark.lower() in words:
+        return default in words[remark.lower()]
+    if isinstance(default, dict):  # "base 50, power 2"
+        return remark == ", ".join(f"{key} {value}" for key, value in default.items())
+    try:
+        return to_json(ast.literal_eval(remark)) == default
+    except (ValueError, SyntaxError):
+        return False
+
+
+def documented() -> dict[str, Entry]:
+    """Returns every option by the id of its test.
+
+    The id is the path, with the constructor where several have an option there.
+    """
+    entries = [entry for section in sections() for entry in section.entries]
+    paths = [entry.path for entry in entries]
+    return {
+        entry.path if paths.count(entry.path) == 1 else f"{entry.path} ({entry.constructor})": entry
+        for entry in entries
+    }
+
+
+def page() -> str:
+    """Returns the content of docs/options.md."""
+    ids = {(entry.path, entry.constructor): name for name, entry in documented().items()}
+    parts = [INTRO]
+    for section in sections():
+        parts.append(f"## {section.title}\n\n{section.about}\n")
+        rows = [_row(entry, ids[entry.path, entry.constructor]) for entry in section.entries]
+        head = ["| option | type | default | meaning | test |", "|---|---|---|---|---|"]
+        parts.append("\n".join([*head, *rows]) + "\n" if rows else "It has no options.\n")
+    return "\n".join(parts)
+
+
+def _row(entry: Entry, test: str) -> str:
+    default = REQUIRED if entry.default == REQUIRED else f"`{json.dumps(entry.default)}`"
+    cells = (f"`{entry.path}`", entry.type, default, entry.meaning, f"`{test}`")
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{PAGE} is written")
