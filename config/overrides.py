@@ -17,6 +17,9 @@ DEFAULT = HERE / "default.json"
 PRESETS = HERE / "presets"
 # Choosing another of these drops the options of the one it replaces.
 SECTION_OF = {"constructor": "network", "strategy_constructor": "strategy"}
+# The same within a spec: another class has other arguments.
+OPTIONS_OF = {"class_name": ("config",), "target": ("args", "kwargs")}
+DEFAULT_CHOICE = {"class_name": "Adam"}
 LARGEST_FILE = 2**20
 
 
@@ -39,9 +42,9 @@ def merge_all(
     Raises:
         ConfigError: If a file cannot be read or an override is not one.
     """
-    config = read_json(Path(config_file) if config_file else DEFAULT)
+    config = _lifted(read_json(Path(config_file) if config_file else DEFAULT))
     for name in presets:
-        config = merge(config, read_json(_preset(name)))
+        config = merge(config, _lifted(read_json(_preset(name))))
     return merge_overrides(config, overrides)
 
 
@@ -61,10 +64,23 @@ def merge_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if path == ("strategy", "strategy_constructor"):
             config = merge(config, {"strategy_constructor": value})
     merged = json.loads(json.dumps(config))
-    for path, value in parsed:
+    # What chooses comes before the options of what is chosen, whatever the order.
+    for path, value in sorted(parsed, key=lambda item: item[0][-1] not in OPTIONS_OF):
         if path != ("strategy", "strategy_constructor"):
             _set(merged, path, value)
     return merged
+
+
+def _lifted(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config whose strategy is chosen at the top, not inside its section."""
+    strategy = config.get("strategy")
+    if not isinstance(strategy, dict) or "strategy_constructor" not in strategy:
+        return config
+    inner = strategy["strategy_constructor"]
+    if config.get("strategy_constructor", inner) != inner:
+        return config  # two choices: for `resolve_config` to refuse
+    rest = {key: value for key, value in strategy.items() if key != "strategy_constructor"}
+    return {**config, "strategy_constructor": inner, "strategy": rest}
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,9 +102,18 @@ def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in layer.items():
+        _choose(merged, key, value)
+    for key, value in layer.items():
         both_objects = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merge_plain(merged[key], value) if both_objects else value
     return merged
+
+
+def _choose(spec: dict[str, Any], key: str, value: Any) -> None:
+    """Drops the options of what `spec` names if `value` names another."""
+    if key in OPTIONS_OF and value != spec.get(key, DEFAULT_CHOICE.get(key)):
+        for options in OPTIONS_OF[key]:
+            spec.pop(options, None)
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
@@ -200,17 +225,23 @@ def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         where = "/".join(path[: depth + 1])
+        # What is not there yet: a list if the next part is the number of an entry.
+        missing: Any = value if last else [] if path[depth + 1].isdecimal() else {}
         if isinstance(here, list):
-            if not part.isdecimal() or int(part) >= len(here):
-                raise ConfigError(f"{where}: expected the number of an entry, 0 to {len(here) - 1}")
+            if not part.isdecimal() or int(part) > len(here):
+                raise ConfigError(f"{where}: expected the number of an entry, 0 to {len(here)}")
             key: Any = int(part)
+            if key == len(here):
+                here.append(missing)
         elif isinstance(here, dict):
             key = part
             if not last and here.get(key) is None:
-                here[key] = {}
+                here[key] = missing
         else:
             raise ConfigError(f"{where}: {'/'.join(path[:depth])} has no options")
         if last:
+            if isinstance(here, dict):
+                _choose(here, key, value)
             here[key] = value
         else:
             here = here[key]

@@ -53,7 +53,13 @@ INITIALIZERS = (
 )  # fmt: skip
 
 
+# What a 32-bit count of steps, and a memory, can hold with room to spare.
+LONGEST_UNROLL = 10**6
+
 Count = Annotated[int, Ge(1)]
+Length = Annotated[int, Ge(1), Le(LONGEST_UNROLL)]
+# Smaller ones leave float32 where a power of them is divided by.
+Epsilon = Annotated[float, Ge(1e-20)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Decay = Annotated[float, Ge(0), Lt(1)]

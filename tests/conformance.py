@@ -467,6 +467,17 @@ def test_sparse_gradients_are_those_of_the_dense_ones(optimizer):
     np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
 
 
+def test_tensorflows_own_checkpoints_hold_the_learned_weights(optimizer, tmp_path):
+    learned = [w.numpy() + 0.5 for w in optimizer.network.weights]
+    for weight, value in zip(optimizer.network.weights, learned, strict=True):
+        weight.assign(value)
+    path = tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "checkpoint"))
+    other = type(optimizer).from_config(optimizer.get_config())
+    tf.train.Checkpoint(optimizer=other).read(path).expect_partial()
+    for weight, value in zip(other.network.weights, learned, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
 def test_a_saved_model_goes_on_where_it_was(optimizer, tmp_path):
     model, x, y = small_model()
     model.compile(optimizer=optimizer, loss="mse")

@@ -38,6 +38,9 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         )
         self.cells = [keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers]
         self.readouts = list(readouts or [keras.layers.Dense(1, dtype=dtype)])
+        # TensorFlow's own checkpoints follow attributes, not lists.
+        for i, layer in enumerate([*self.cells, *self.readouts]):
+            setattr(self, f"part_{i}", layer)
         # Built here: the learned weights exist before any optimizee does.
         self.build((None, features))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from annotated_types import Gt, Le
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
@@ -34,7 +35,8 @@ class DMOptimizer(CoordinatewiseOptimizer):
     Args:
         preprocess: Whether to split gradients into logarithm and sign; otherwise the
             LSTM sees `g` [True].
-        p: How many e-folds below 1 the logarithm reaches [10, as in the paper].
+        p: How many e-folds below 1 the logarithm reaches, at most 80 [10, as in
+            the paper].
         output_scale: Factor of the readout [0.1, as in the authors' code].
         name: Name of the optimizer ["DMOptimizer"].
         **kwargs: See `CoordinatewiseOptimizer`.
@@ -44,7 +46,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
         self,
         *,
         preprocess: bool = True,
-        p: Positive = 10.0,
+        p: Annotated[float, Gt(0), Le(80)] = 10.0,
         output_scale: Positive = 0.1,
         name: str = "DMOptimizer",
         **kwargs: Any,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
 from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
-from l2o.options import Decay, Positive
+from l2o.options import Decay, Epsilon, Positive
 
 # The authors' code puts an ELU layer of this width before the LSTMs.
 PROJECTION = 20
@@ -50,7 +50,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         beta_1: Decay = 0.9,
         beta_2: Decay = 0.9,
         alpha: Positive = 0.1,
-        epsilon: Positive = 1e-10,
+        epsilon: Epsilon = 1e-10,
         name: str = "RNNPropOptimizer",
         **kwargs: Any,
     ) -> None:

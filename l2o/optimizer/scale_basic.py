@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
 from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
-from l2o.options import Interval, Positive
+from l2o.options import Epsilon, Interval
 
 # Bias of the decay's readout: the second moment starts with a decay of 0.9.
 DECAY_BIAS = 2.2
@@ -48,7 +48,7 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
         self,
         *,
         init_lr: Interval = (1.0, 1.0),
-        epsilon: Positive = 1e-10,
+        epsilon: Epsilon = 1e-10,
         name: str = "ScaleBasicOptimizer",
         **kwargs: Any,
     ) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.trainable import TrainableOptimizer
-from l2o.options import Activation, Count, Initializer, Interval, Positive
+from l2o.options import Activation, Count, Epsilon, Initializer, Interval
 
 # Where the authors' code starts: decays of 0.9 and 0.96, a log-learning-rate average that
 # keeps 0.96 of itself, and a learning rate of exp(-1) times its average.
@@ -94,7 +94,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         global_units: Count = 5,
         init_lr: Interval = (1e-6, 1e-2),
         timescales: Count = 5,
-        epsilon: Positive = 1e-10,
+        epsilon: Epsilon = 1e-10,
         activation: Activation = "tanh",
         recurrent_activation: Activation = "sigmoid",
         use_bias: bool = True,

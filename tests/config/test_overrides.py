@@ -53,12 +53,38 @@ def test_another_strategy_drops_the_options_of_the_one_it_replaces(key):
     }
 
 
+def test_another_class_or_target_drops_the_arguments_of_the_one_it_replaces():
+    base = {
+        "optimizer": {"class_name": "Adam", "config": {"beta_1": 0.5}},
+        "problems": [{"target": "Booth", "args": [1], "kwargs": {"noise": 1}, "wrappers": []}],
+    }
+    merged = merge_overrides(
+        base,
+        ["optimizer/config/momentum=0.9", "optimizer/class_name=SGD", "problems/0/target=Beale"],
+    )
+    assert merged == {
+        "optimizer": {"config": {"momentum": 0.9}, "class_name": "SGD"},
+        "problems": [{"target": "Beale", "wrappers": []}],
+    }
+    assert merge_overrides(base, ["optimizer/class_name=Adam"]) == base
+    layer = {"optimizer": {"class_name": "SGD", "config": {"nesterov": True}}}
+    assert merge(base, layer)["optimizer"] == layer["optimizer"]
+    # Adam is what no class_name means.
+    unnamed = {"optimizer": {"config": {"beta_1": 0.5}}}
+    assert merge_overrides(unnamed, ["optimizer/class_name=Adam"])["optimizer"]["config"]
+    assert "config" not in merge_overrides(unnamed, ["optimizer/class_name=SGD"])["optimizer"]
+
+
 def test_paths_lead_into_lists_by_number():
     config = {"problems": [{"target": "mlp_classifier"}]}
     merged = merge_overrides(config, ["problems/0/kwargs/dataset=mnist"])
     assert merged["problems"] == [{"target": "mlp_classifier", "kwargs": {"dataset": "mnist"}}]
-    for wrong in ("problems/1/target=x", "problems/x/target=x", "problems/-1/target=x"):
-        with pytest.raises(ConfigError, match="0 to 0"):
+    added = merge_overrides(config, ["problems/1/target=Booth", "problems/2/target=Beale"])
+    assert [spec["target"] for spec in added["problems"]] == ["mlp_classifier", "Booth", "Beale"]
+    teacher = merge_overrides(config, ["training/teachers/0/class_name=SGD"])["training"]
+    assert teacher == {"teachers": [{"class_name": "SGD"}]}
+    for wrong in ("problems/2/target=x", "problems/x/target=x", "problems/-1/target=x"):
+        with pytest.raises(ConfigError, match="0 to 1"):
             merge_overrides(config, [wrong])
     with pytest.raises(ConfigError, match="problems/0/target has no options"):
         merge_overrides(config, ["problems/0/target/deeper=x"])
