@@ -192,7 +192,7 @@ def test_a_tfds_set_end_to_end(tmp_path):
     [
         (["strategy/num_period=5"], ["strategy/num_period:", "strategy/num_periods"]),
         (["constructor=RNProp"], ["constructor:", "RNNProp"]),
-        (["problems/0/kwargs/dataset=digit"], ["problems/0:", "digits"]),
+        (["problems/0/kwargs/dataset=digit"], ["problems/0/kwargs/dataset:", "digits"]),
         (["--preset", "rnprop"], ["--preset:"]),
         (["network/activation=tnh"], ["network/activation:", "tanh"]),
         (["strategy/num_periods=five"], ["strategy/num_periods:", "an integer"]),

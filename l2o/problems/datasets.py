@@ -63,7 +63,10 @@ def load(name: str, image_size: int | None = None) -> Dataset:
     Raises:
         UserError: If there is no such set or it can be neither found nor downloaded.
     """
-    return _load(name, image_size)
+    try:
+        return _load(name, image_size)
+    except UserError as error:
+        raise UserError(error.message, "dataset") from None
 
 
 @lru_cache(maxsize=4)

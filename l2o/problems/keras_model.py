@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -58,7 +59,8 @@ class KerasProblem(Problem):
         if batch_size > examples:
             raise UserError(
                 f"batch_size {batch_size} is larger than the {examples} training examples of "
-                f"{dataset.name}"
+                f"{dataset.name}",
+                "batch_size",
             )
         self.name = name
         self.build_model = build_model
@@ -92,6 +94,8 @@ class KerasProblem(Problem):
                 f"build_model of {self.name}: expected to get a keras.Model; got "
                 f"{type(model).__name__}"
             )
+        if len(getattr(model, "outputs", None) or [0]) > 1:
+            raise UserError(f"build_model of {self.name}: expected a model with one output")
         if not model.built:
             # Symbols instead of an example: a model may keep the batch size it was built on.
             inputs, _ = self.dataset.train.take(np.arange(1))
@@ -203,7 +207,9 @@ class FunctionLoss(keras.losses.Loss):
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        # A graph takes no other characters; a lambda is called <lambda>.
+        name = re.sub(r"\W", "", getattr(function, "__name__", ""))
+        super().__init__(name=name or "loss")
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:

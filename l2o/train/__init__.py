@@ -1,6 +1,13 @@
 """How a learned optimizer is trained. A new strategy is a new file and a line in `STRATEGIES`."""
 
-from l2o.train.build import STRATEGIES, build_optimizer, build_strategy, load, resolve_config
+from l2o.train.build import (
+    STRATEGIES,
+    build_optimizer,
+    build_strategy,
+    load,
+    load_weights,
+    resolve_config,
+)
 from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
 from l2o.train.run_directory import RunDirectory
@@ -19,5 +26,6 @@ __all__ = [
     "build_optimizer",
     "build_strategy",
     "load",
+    "load_weights",
     "resolve_config",
 ]

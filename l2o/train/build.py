@@ -78,8 +78,15 @@ def resolve_config(config: Any) -> dict[str, Any]:
     strategy = config.get("strategy", {})
     if isinstance(strategy, Mapping) and "strategy_constructor" in strategy:
         # The seed documents it inside the section, its sample has it at the top.
+        inner = strategy["strategy_constructor"]
+        if config.get("strategy_constructor", inner) != inner:
+            raise UserError(
+                f"the top of the config chooses {config['strategy_constructor']!r} and this "
+                f"{inner!r}: expected one choice",
+                "strategy/strategy_constructor",
+            )
         config["strategy"] = {k: v for k, v in strategy.items() if k != "strategy_constructor"}
-        config["strategy_constructor"] = strategy["strategy_constructor"]
+        config["strategy_constructor"] = inner
     top = {key: value for key, value in config.items() if key not in SECTIONS}
     for key in top:
         if key not in options_of(job):
@@ -165,7 +172,11 @@ def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
     """
     seed = seeds.draw(seeds.generator(config["seed"], seeds.WEIGHTS))
     with seeds.keras_initializers(seed), _reported("network"):
-        return OPTIMIZERS.find(config["constructor"])(**config["network"])
+        optimizer = OPTIMIZERS.find(config["constructor"])(**config["network"])
+        # Some activations only fail once tensors flow.
+        params = [tf.zeros([2])]
+        optimizer.update(params, params, optimizer.initial_state(params))
+        return optimizer
 
 
 def load(
@@ -186,20 +197,41 @@ def load(
     """
     run = RunDirectory(directory)
     config = resolve_config(run.read_config())
+    optimizer = build_optimizer(config)
+    load_weights(optimizer, run, period, stage)
+    return optimizer
+
+
+def load_weights(
+    optimizer: TrainableOptimizer,
+    run: RunDirectory,
+    period: int | None = None,
+    stage: int | None = None,
+) -> None:
+    """Gives an optimizer the weights a run has learned; for runs started from Python.
+
+    Args:
+        optimizer: Built with the options of the run's.
+        run: Where the run was written.
+        period: As for `load` [None].
+        stage: As for `load` [None].
+
+    Raises:
+        UserError: If there is no such period, a file is damaged, or the weights are those
+            of another optimizer; nothing is changed.
+    """
     row = run.find(period, stage)
     arrays = run.read_checkpoint(row.stage, row.period)
-    optimizer = build_optimizer(config)
     weights = optimizer.network.weights
     for i, weight in enumerate(weights):
         array = arrays.get(f"network/{i}")
         if array is None or array.shape != tuple(weight.shape):
             raise UserError(
-                f"{run.checkpoint_path(row.stage, row.period)} does not hold the weights of the "
-                f"{config['constructor']} optimizer that {run.config_path} describes"
+                f"{run.checkpoint_path(row.stage, row.period)} does not hold the weights of "
+                f"{optimizer.name} with these options"
             )
     for i, weight in enumerate(weights):
         weight.assign(arrays[f"network/{i}"])
-    return optimizer
 
 
 def problem_from(target: str, kwargs: Mapping[str, Any]) -> Any:
@@ -230,10 +262,10 @@ def _reported(path: str, arguments: str = "") -> Iterator[None]:
         # A constructor knows its argument, but not where that stands.
         parts = [path, arguments, error.path] if error.path and path else [path or error.path]
         raise UserError(error.message, "/".join(part for part in parts if part)) from None
-    except (ValueError, TypeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError, tf.errors.OpError) as error:
         # Keras colours its messages.
         reason = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
-        raise UserError(f"Keras cannot build this: {reason[:300]}", path) from None
+        raise UserError(f"this cannot be built: {reason[:300]}", path) from None
 
 
 def _resolve_problems(problems: Any, path: str, least: int = 1) -> list[dict[str, Any]]:
@@ -282,7 +314,15 @@ def _resolve_target(
     for name in positional:
         if name in kwargs:
             raise UserError(f"{name} is given by args too", f"{prefix}kwargs/{name}")
-    both = resolve(target, {**positional, **kwargs}, f"{prefix}kwargs" if path else "")
+    try:
+        both = resolve(target, {**positional, **kwargs}, f"{prefix}kwargs" if path else "")
+    except UserError as error:
+        for i, name in enumerate(positional):
+            here = f"{prefix}kwargs/{name}"
+            if error.path == here or error.path.startswith(f"{here}/"):
+                place = error.path.replace(here, f"{prefix}args/{i}", 1)
+                raise UserError(error.message, place) from None
+        raise
     return {
         "target": spec["target"],
         "args": list(args),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 from annotated_types import Ge
@@ -54,7 +54,8 @@ class CurriculumLearningStrategy(BaseStrategy):
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)
         # Each stage of a list needs the next one's length to validate.
-        self._listed_stages = len(schedule) - 1 if isinstance(schedule, Sequence) else None
+        listed = not callable(schedule) and not isinstance(schedule, (Exponential, Mapping))
+        self._listed_stages = len(schedule) - 1 if listed else None  # type: ignore[arg-type]
 
     def plan(self, rows: Sequence[Row]) -> Period | Finished:
         """See `BaseStrategy.plan`."""

@@ -7,10 +7,23 @@ import json
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from l2o.errors import UserError, nearest
 from l2o.options import expect_object
 from l2o.registry import Registry
+
+# Arguments of every Keras optimizer whose default, None, does not tell their type.
+COMMON = {
+    "clipnorm": 1.0,
+    "clipvalue": 1.0,
+    "global_clipnorm": 1.0,
+    "weight_decay": 0.0,
+    "loss_scale_factor": 1.0,
+    "ema_overwrite_frequency": 1,
+    "gradient_accumulation_steps": 1,
+}
 
 # Wrappers around other optimizers, which a name alone cannot describe.
 _WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
@@ -89,7 +102,9 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
         if key == "learning_rate" and isinstance(value, dict):
             value = _resolve(value, place, SCHEDULES, default=None)
         else:
-            _check(value, known[key], place)
+            _check(value, COMMON.get(key, known[key]), place)
+            # Keras takes no int for a learning rate.
+            value = float(value) if isinstance(known[key], float) else value
         config[key] = value
     for key, value in known.items():
         if value is not inspect.Parameter.empty:
@@ -97,12 +112,49 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
         elif key not in config:
             raise UserError(f"{name} needs it", f"{path}/config/{key}")
     resolved = {"class_name": name, "config": config}
-    try:
-        if registry is KERAS_OPTIMIZERS:
-            create(resolved)
-    except (ValueError, TypeError) as error:  # a limit that only Keras knows
-        raise UserError(" ".join(str(error).split()), f"{path}/config") from None
+    if registry is KERAS_OPTIMIZERS:
+        _check_sense(config, path)
+        try:
+            # Some limits only Keras knows, and some only show at a step.
+            variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]])
+            create(resolved).apply([tf.ones([2, 2])], [variable])
+        except Exception as error:  # whatever an optimizer makes of a wrong value
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{name} cannot use this: {reason}", f"{path}/config") from None
     return resolved
+
+
+def check_teacher(spec: dict[str, Any], path: str) -> None:
+    """Refuses an optimizer that cannot start from where a student is.
+
+    Args:
+        spec: A resolved spec.
+        path: Where the config has it (`training/teachers/0`).
+
+    Raises:
+        UserError: If the optimizer keeps a copy of the parameters it was built with.
+    """
+    start = np.array([1.25, -2.5], np.float32)
+    optimizer = create(spec)
+    optimizer.build([keras.Variable(start)])
+    if any(v.shape == (2,) and np.array_equal(v.numpy(), start) for v in optimizer.variables):
+        raise UserError(
+            f"{spec['class_name']} keeps a copy of the parameters it was built with, so it "
+            "cannot start where a student is: expected another teacher",
+            f"{path}/class_name",
+        )
+
+
+def _check_sense(config: dict[str, Any], path: str) -> None:
+    if config.get("loss_scale_factor") is not None:
+        raise UserError(
+            "nothing scales the loss by it here: expected null", f"{path}/config/loss_scale_factor"
+        )
+    if config.get("use_ema") and config.get("ema_overwrite_frequency") is None:
+        raise UserError(
+            "the average would never be used: expected ema_overwrite_frequency too",
+            f"{path}/config/use_ema",
+        )
 
 
 def _check(value: Any, default: Any, path: str) -> None:
@@ -110,10 +162,13 @@ def _check(value: Any, default: Any, path: str) -> None:
         fits, expected = isinstance(value, bool), "true or false"
     elif isinstance(default, str):
         fits, expected = isinstance(value, str), "a string"
-    elif isinstance(default, (int, float)):
+    elif isinstance(default, float):
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
         expected = "a number"
+    elif isinstance(default, int):
+        fits, expected = isinstance(value, int) and not isinstance(value, bool), "an integer"
     else:
         fits, expected = True, ""
-    if not fits:
+    # Null where Keras' own default is none.
+    if not fits and not (value is None and path.rpartition("/")[2] in COMMON):
         raise UserError(f"expected {expected}; got {json.dumps(value)}", path)

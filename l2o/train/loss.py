@@ -8,28 +8,36 @@ from typing import Literal
 
 import tensorflow as tf
 
-from l2o.options import Positive
+from l2o.options import Epsilon
 from l2o.train.unroll import Trajectory
 
 UnrollWeights = Literal["sum", "mean", "last"] | Callable[[int], tf.Tensor]
 Reduction = Literal["mean", "max"]
 
 
-def unroll_weights(kind: UnrollWeights, steps: tf.Tensor) -> tf.Tensor:
+def unroll_weights(kind: UnrollWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.Tensor:
     """Returns the weight w_i of each step of an unroll.
 
     Args:
         kind: "sum" (ones), "mean" (1/n), "last" (only the final step, as RNNProp) or a
-            callable n -> [n] tensor.
-        steps: int32 scalar n; a tensor, also for the callable.
+            callable that takes the int n and returns an [n] tensor.
+        steps: int32 scalar n.
+        ran: int32 scalar, how many steps ran before the unroll ended: the last of them is
+            the final one.
 
     Returns:
         [n] float32.
     """
     if callable(kind):
-        return tf.cast(kind(steps), tf.float32)
+        function = kind  # a user's Python, which wants an int: called on the host
+        weights = tf.py_function(
+            lambda n: tf.ensure_shape(tf.cast(function(int(n)), tf.float32), [int(n)]),
+            [steps],
+            tf.float32,
+        )
+        return tf.ensure_shape(weights, [None])
     if kind == "last":
-        return tf.one_hot(steps - 1, steps)
+        return tf.one_hot(ran - 1, steps)
     ones = tf.ones([steps])
     return ones / tf.cast(steps, tf.float32) if kind == "mean" else ones
 
@@ -52,7 +60,7 @@ class LossArgs:
     use_log_objective: bool = True
     obj_train_max_multiplier: float = -1.0
     use_numerator_epsilon: bool = True
-    epsilon: Positive = 1e-6
+    epsilon: Epsilon = 1e-6
 
     @property
     def needs_references(self) -> bool:
@@ -119,11 +127,12 @@ def imitation_loss(
     Returns:
         A scalar.
     """
+    dtype = trajectory.objectives.dtype
     distances = tf.stack(
         [
             tf.add_n(
                 [
-                    tf.reduce_sum(tf.square(p - q), axis=tf.range(1, tf.rank(p)))
+                    tf.cast(tf.reduce_sum(tf.square(p - q), tf.range(1, tf.rank(p))), dtype)
                     for p, q in zip(trajectory.parameters, teacher, strict=True)
                 ]
             )

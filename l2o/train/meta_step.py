@@ -19,7 +19,7 @@ from l2o.train.loss import (
     unroll_weights,
 )
 from l2o.train.teachers import Teacher
-from l2o.train.unroll import Carry, Trajectory, unroll
+from l2o.train.unroll import Carry, Trajectory, never, unroll
 
 DEFAULT_LOSS = LossArgs()
 
@@ -152,8 +152,7 @@ class MetaStep:
             batches,
             steps,
             second_derivatives=self.second_derivatives,
-            ended=self.loss_args.ended,
-            **kwargs,
+            **{"ended": self.loss_args.ended, **kwargs},
         )
 
     def _train(
@@ -163,7 +162,7 @@ class MetaStep:
             trajectory = self._unroll(
                 carry, batches, steps, references=self.loss_args.needs_references
             )
-            weights = unroll_weights(self.weights, steps)
+            weights = unroll_weights(self.weights, steps, trajectory.steps)
             return meta_loss(trajectory, weights, self.loss_args), trajectory
 
         return self._learn(meta_optimizer, score, steps)
@@ -182,15 +181,19 @@ class MetaStep:
                 references=self.loss_args.obj_train_max_multiplier > 0,
                 parameters=True,
             )
-            weights = unroll_weights(self.weights, steps)
+            weights = unroll_weights(self.weights, steps, trajectory.steps)
             loss = imitation_loss(trajectory, taught, weights, self.loss_args, self.reduction)
             return loss, trajectory
 
         return self._learn(meta_optimizer, score, steps)
 
     def _validate(self, _: None, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
-        trajectory = self._unroll(carry, batches, steps, references=self.loss_args.needs_references)
-        loss = meta_loss(trajectory, unroll_weights(self.weights, steps), self.loss_args)
+        # `obj_train_max_multiplier` is for training: what ends early would validate well.
+        trajectory = self._unroll(
+            carry, batches, steps, references=self.loss_args.scale_objective, ended=never
+        )
+        weights = unroll_weights(self.weights, steps, trajectory.steps)
+        loss = meta_loss(trajectory, weights, self.loss_args)
         return _result(loss, tf.math.is_finite(loss), trajectory, steps), trajectory.carry
 
     def _learn(

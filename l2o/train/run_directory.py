@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -100,7 +101,9 @@ class RunDirectory:
         try:
             if not lines or tuple(lines[0]) != Row._fields:
                 raise ValueError("header")
-            return [Row(*map(_parse, Row._fields, line)) for line in lines[1:]]
+            rows = [Row(*map(_parse, Row._fields, line)) for line in lines[1:]]
+            _check_order(rows)
+            return rows
         except (TypeError, ValueError):
             raise UserError(
                 f"{self.summary_path} is damaged: expected the columns {', '.join(Row._fields)}"
@@ -181,6 +184,14 @@ class RunDirectory:
                 f"its last complete one: stage {rows[-1].stage}, period {rows[-1].period}"
             )
         return best_row(found) if period is None else found[-1]
+
+
+def _check_order(rows: Sequence[Row]) -> None:
+    expected = {(0, 0)}
+    for row in rows:
+        if (row.stage, row.period) not in expected or math.isnan(row.validation_loss):
+            raise ValueError("order")
+        expected = {(row.stage, row.period + 1), (row.stage + 1, 0)}
 
 
 def best_row(rows: Sequence[Row]) -> Row:

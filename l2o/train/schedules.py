@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
 
 from l2o.errors import UserError
-from l2o.options import Count
+from l2o.options import LONGEST_UNROLL, Count
 
 
 def unroll_length(
@@ -28,14 +29,13 @@ def unroll_length(
     """
     path = "strategy/unroll_distribution"
     if callable(distribution):
-        return lambda rng: max(1, round(distribution()))
-    if isinstance(distribution, int):
-        if distribution < 1:
-            raise UserError(f"expected a length of at least 1; got {distribution}", path)
-        return lambda rng: distribution
+        return lambda rng: _length(max(1, round(distribution())), path)
+    if isinstance(distribution, Integral):
+        length = _length(int(distribution), path)
+        return lambda rng: length
     if not 0 < distribution <= 1:
         raise UserError(f"expected a probability in (0, 1] or a length; got {distribution}", path)
-    return lambda rng: int(rng.geometric(distribution))
+    return lambda rng: min(int(rng.geometric(distribution)), LONGEST_UNROLL)
 
 
 def annealing(
@@ -106,7 +106,7 @@ def stage_length(
     if callable(schedule):
         length = schedule
         return lambda stage: _length(round(length(stage)), path)
-    lengths = [_length(n, path) for n in schedule]
+    lengths = [_length(int(n), path) for n in schedule]
     if len(lengths) < max(stages, 1) + 1:
         raise UserError(
             f"expected at least {max(stages, 1) + 1} lengths, one for each stage and one more to "
@@ -117,6 +117,6 @@ def stage_length(
 
 
 def _length(n: int, path: str) -> int:
-    if n < 1:
-        raise UserError(f"expected a length of at least 1; got {n}", path)
+    if not 1 <= n <= LONGEST_UNROLL:
+        raise UserError(f"expected a length from 1 to {LONGEST_UNROLL}; got {n}", path)
     return n

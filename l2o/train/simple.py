@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from l2o.options import Count
+from l2o.options import Count, Length
 from l2o.train import schedules
 from l2o.train.run_directory import Row, RunDirectory
 from l2o.train.strategy import BaseStrategy, Finished, Period
@@ -40,7 +40,7 @@ class SimpleStrategy(BaseStrategy):
         num_periods: Count = 100,
         unroll_distribution: int | float | Callable[[], float] = 0.05,
         annealing_schedule: float | Sequence[float] | Callable[[int], float] = 0.5,
-        validation_unroll: Count = 50,
+        validation_unroll: Length = 50,
     ) -> None:
         super().__init__(training, run, seed, epochs_per_period)
         self.num_periods = num_periods

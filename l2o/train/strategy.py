@@ -213,4 +213,6 @@ def _describe(row: Row) -> str:
             words.append(f"{name} {value:.4f}")
     if row.dropped:
         words.append(f"{row.dropped} of {row.unrolls} unrolls dropped: loss not finite")
+    if row.dropped == row.unrolls:
+        words.append("where an objective can be negative: loss_args/use_log_objective=false")
     return ", ".join(words)

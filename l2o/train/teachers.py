@@ -79,4 +79,14 @@ class Teacher:
         *_, record = tf.while_loop(
             lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), carry.model_state, record)
         )
+        # A persistent state that has diverged would teach nothing ever again.
+        finite = tf.reduce_all(
+            [
+                tf.reduce_all(tf.math.is_finite(v.value))
+                for v in [*self.state, *self._params]
+                if tf.as_dtype(v.dtype).is_floating
+            ]
+        )
+        for variable, value in zip(self.state, self._initial, strict=True):
+            variable.assign(tf.where(finite, variable.value, value))
         return [tf.stop_gradient(array.stack()) for array in record]

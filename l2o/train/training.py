@@ -38,6 +38,10 @@ class Unroll(NamedTuple):
     finite: bool
 
 
+def _problem(spec: ProblemSpec | Problem) -> Problem:
+    return spec if isinstance(spec, Problem) else spec.build()
+
+
 class Training:
     """Trains a learned optimizer on problems, one unroll at a time.
 
@@ -53,7 +57,8 @@ class Training:
         loss_args: See `LossArgs`.
         validation_problems: What a validation runs on; none: the problems it is
             trained on [none].
-        unroll_weights: "sum", "mean", "last" or a callable n -> [n] tensor ["sum"].
+        unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
+            only) or a callable that takes the int n and returns an [n] tensor ["sum"].
         teachers: Keras optimizers, `{"class_name", "config"}`, to imitate [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
@@ -75,11 +80,11 @@ class Training:
     def __init__(
         self,
         optimizer: TrainableOptimizer,
-        problems: Sequence[ProblemSpec],
+        problems: Sequence[ProblemSpec | Problem],
         meta_optimizer: Mapping[str, Any],
         loss_args: LossArgs,
         *,
-        validation_problems: Annotated[Sequence[ProblemSpec], PYTHON_ONLY] = (),
+        validation_problems: Annotated[Sequence[ProblemSpec | Problem], PYTHON_ONLY] = (),
         unroll_weights: UnrollWeights = "sum",
         teachers: Sequence[dict[str, Any]] = (),
         p_teacher: Probability = 0.0,
@@ -103,7 +108,7 @@ class Training:
         self.depth = depth
         self.repeat = repeat
         self.persistent = persistent
-        self.problems: list[Problem] = [spec.build() for spec in problems]
+        self.problems = [_problem(spec) for spec in problems]
         self.meta_optimizer = self._on_weights(meta_optimizer, "optimizer")
         self.imitation_optimizer = (
             self._on_weights(imitation_optimizer, "training/imitation_optimizer")
@@ -114,6 +119,8 @@ class Training:
             keras_optimizers.resolve(spec, f"training/teachers/{i}")
             for i, spec in enumerate(teachers)
         ]
+        for i, spec in enumerate(self._teacher_specs):
+            keras_optimizers.check_teacher(spec, f"training/teachers/{i}")
 
         def meta_step(problem: Problem, teachers: Sequence[Teacher]) -> MetaStep:
             return MetaStep(
@@ -127,7 +134,7 @@ class Training:
             )
 
         self.steps = [meta_step(problem, self._teachers(problem)) for problem in self.problems]
-        self.validation_problems = [spec.build() for spec in validation_problems] or self.problems
+        self.validation_problems = [_problem(spec) for spec in validation_problems] or self.problems
         self.validation_steps = (
             [meta_step(problem, ()) for problem in self.validation_problems]
             if validation_problems

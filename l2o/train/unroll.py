@@ -37,6 +37,11 @@ class Trajectory(NamedTuple):
     carry: Carry
 
 
+def never(f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
+    """Returns false: the unroll goes on."""
+    return tf.zeros([], tf.bool)
+
+
 def unroll(
     optimizer: TrainableOptimizer,
     problem: Problem,
@@ -47,7 +52,7 @@ def unroll(
     second_derivatives: bool = False,
     references: bool = True,
     parameters: bool = False,
-    ended: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = lambda f, f_0: tf.zeros([], tf.bool),
+    ended: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = never,
 ) -> Trajectory:
     """Runs `steps` updates in a loop that a gradient tape can differentiate.
 
@@ -69,7 +74,6 @@ def unroll(
         The trajectory.
     """
     start = tf.nest.map_structure(tf.stop_gradient, carry)
-    dtype = carry.params[0].dtype
 
     def batch(i: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda b: b[i], batches)
@@ -91,7 +95,7 @@ def unroll(
         # The next unroll sees mini-batch i + 1 again: the carry stays at the state before it.
         model_state = seen
         f, grads, seen = evaluate(params, model_state, i + 1)
-        f_0 = tf.zeros([], dtype)
+        f_0 = tf.zeros([], f.dtype)
         if references:
             f_0, _ = problem.objective(start.params, start.model_state, batch(i + 1))
         record = (
@@ -102,11 +106,11 @@ def unroll(
         alive = tf.math.is_finite(f) & ~ended(f, f_0)
         return i + 1, alive, Carry(params, model_state, optimizer_state), seen, grads, record
 
-    def array(shape: tf.TensorShape) -> tf.TensorArray:
-        return tf.TensorArray(dtype, size=steps, element_shape=shape)
+    def array(like: tf.Tensor) -> tf.TensorArray:
+        return tf.TensorArray(like.dtype, size=steps, element_shape=like.shape)
 
-    _, grads, seen = evaluate(start.params, start.model_state, tf.zeros([], tf.int32))
-    record = (array([]), array([]), [array(p.shape) for p in start.params if parameters])
+    f, grads, seen = evaluate(start.params, start.model_state, tf.zeros([], tf.int32))
+    record = (array(f), array(f), [array(p) for p in start.params if parameters])
     i, _, carry, _, _, (objectives, reference_values, values) = tf.while_loop(
         lambda i, alive, *_: alive & (i < steps),
         step,

@@ -347,6 +347,24 @@ def test_what_is_wrong_is_said_in_one_line(arguments, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_with_two_outputs_is_refused():
+    def build_model():
+        x = keras.Input((3,))
+        return keras.Model(x, [layers.Dense(1)(x), layers.Dense(1)(x)])
+
+    with pytest.raises(UserError, match="expected a model with one output"):
+        keras_problem(build_model, (X, Y), "mse", batch_size=8)
+
+
+def test_a_loss_without_a_name_can_be_traced():
+    problem = keras_problem(
+        regression(), (X, Y), lambda a, b: keras.losses.mean_squared_error(a, b), batch_size=8
+    )
+    batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
+    f, _ = tf.function(problem.objective)(*problem.init(0), batch)
+    assert np.isfinite(f)
+
+
 def test_a_model_that_is_not_fresh_is_refused():
     model = regression()()
     for build_model in (lambda: model, lambda: keras.Model(model.inputs, model.outputs)):

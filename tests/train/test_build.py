@@ -134,6 +134,10 @@ def test_every_option_is_stored_under_its_name():
         (["optimizer/config/clipnorm=1", "optimizer/config/clipvalue=1"], ["Only one of"]),
         (['training/teachers=[{"class_name": "Sdg"}]'], ["training/teachers/0/", "SGD"]),
         (["seed=-1"], ["seed:", "got -1"]),
+        (["network/p=81"], ["network/p:", "got 81"]),
+        (["constructor=RNNProp", "network/epsilon=1e-30"], ["network/epsilon:", "got 1e-30"]),
+        (["strategy/validation_unroll=1e9"], ["strategy/validation_unroll:", "an integer"]),
+        (["strategy/validation_unroll=10000000"], ["strategy/validation_unroll:", "1000000"]),
         (["directory=5"], ["directory:", "a string"]),
         (["directory="], ["directory:", "at least 1"]),
         (["network/kernel_initializer=constant"], ["network/kernel_initializer:"]),
@@ -151,15 +155,18 @@ def test_wrong_options_are_refused_by_path(overrides, words):
     ("overrides", "words"),
     [
         (["training/p_teacher=1"], ["training/p_teacher:", "no teacher"]),
+        (["strategy/unroll_distribution=10000000"], ["unroll_distribution:", "1 to 1000000"]),
+        (["network/activation=glu", "network/layers=[3]"], ["network:", "cannot be built"]),
+        (["network/layers=[1000000]"], ["network:", "cannot be built"]),
         (["strategy/unroll_distribution=0"], ["strategy/unroll_distribution:"]),
         (["strategy/unroll_distribution=1.5"], ["strategy/unroll_distribution:"]),
         (["strategy/annealing_schedule=[1.0]"], ["each of the 20 periods; got 1"]),
         (["strategy/annealing_schedule=-1"], ["strategy/annealing_schedule:"]),
-        (["problems/0/kwargs/dataset=mnst"], ["problems/0:", "mean mnist?", "digits"]),
-        (["problems/0/kwargs/dataset=a:b"], ["problems/0:", "not the name of a data set"]),
-        (["network/bias_initializer=orthogonal"], ["network:", "Keras cannot build"]),
+        (["problems/0/kwargs/dataset=mnst"], ["0/kwargs/dataset:", "mean mnist?", "digits"]),
+        (["problems/0/kwargs/dataset=a:b"], ["0/kwargs/dataset:", "not the name of a data set"]),
+        (["network/bias_initializer=orthogonal"], ["network:", "cannot be built"]),
         (["problems/0/kwargs/layers=[3]", "problems/0/kwargs/activation=glu"], ["problems/0:"]),
-        (["problems/0/kwargs/batch_size=2000"], ["problems/0:", "1437 training examples"]),
+        (["problems/0/kwargs/batch_size=2000"], ["kwargs/batch_size:", "1437 training examples"]),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_path(overrides, words):
@@ -174,6 +181,11 @@ def test_positional_arguments_of_a_problem():
     (resolved,) = resolve_config({"problems": [spec]})["problems"]
     assert resolved["args"] == [[5], "digits"]
     assert "layers" not in resolved["kwargs"]
+    spec["args"] = [[5], "digits", 0]
+    spec["kwargs"] = {}
+    with pytest.raises(UserError, match=r"problems/0/args/2: .*got 0"):
+        resolve_config({"problems": [spec]})
+    spec["args"] = [[5], "digits"]
     spec["kwargs"] = {"layers": [3]}
     with pytest.raises(UserError, match="problems/0/kwargs/layers: layers is given by args too"):
         resolve_config({"problems": [spec]})
@@ -183,6 +195,18 @@ def test_the_strategy_may_be_chosen_inside_its_section():
     config = {"problems": PROBLEMS, "strategy": {"strategy_constructor": "Simple"}}
     assert resolve_config(config)["strategy_constructor"] == "Simple"
     assert "strategy_constructor" not in resolve_config(config)["strategy"]
+
+
+def test_two_choices_of_a_strategy_are_refused():
+    config = {
+        "problems": PROBLEMS,
+        "strategy_constructor": "Simple",
+        "strategy": {"strategy_constructor": "CurriculumLearning"},
+    }
+    with pytest.raises(UserError, match=r"strategy/strategy_constructor: .*'Simple'.*one choice"):
+        resolve_config(config)
+    config["strategy"]["strategy_constructor"] = "Simple"
+    assert resolve_config(config)["strategy_constructor"] == "Simple"
 
 
 def test_nothing_is_imported_or_executed_because_a_config_says_so():
@@ -217,6 +241,37 @@ def test_learned_weights_start_from_the_seed():
     for a, b in zip(weights(1), weights(1), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(weights(1), weights(2), strict=True))
+
+
+def test_weights_of_a_run_started_from_python_can_be_loaded(tmp_path):
+    import numpy as np
+
+    def learned():
+        return l2o.DMOptimizer(layers=(3,))
+
+    training = l2o.train.Training(
+        learned(),
+        [l2o.problems.Booth()],
+        {"class_name": "Adam"},
+        l2o.train.LossArgs(use_log_objective=False),
+        repeat=1,
+    )
+    run = l2o.train.RunDirectory(tmp_path)
+    l2o.train.SimpleStrategy(
+        training, run, 0, epochs_per_period=1, num_periods=1, unroll_distribution=2
+    ).train()
+    loaded = learned()
+    l2o.train.load_weights(loaded, run)
+    for a, b in zip(
+        loaded.network.get_weights(), training.optimizer.network.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    other = l2o.DMOptimizer(layers=(4,))
+    before = other.network.get_weights()
+    with pytest.raises(UserError, match="does not hold the weights of DMOptimizer"):
+        l2o.train.load_weights(other, run)
+    for a, b in zip(before, other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)

@@ -48,8 +48,10 @@ def test_a_stage_trains_with_its_length_and_validates_with_the_next():
         ({"power": 1.5}, [50, 75, 112, 169]),
         (lambda i: 7 * i + 1, [1, 8, 15, 22]),
         ([4, 4, 6, 8], [4, 4, 6, 8]),
+        (np.array([4, 4, 6, 8]), [4, 4, 6, 8]),
+        (lambda i: np.int64(i + 1), [1, 2, 3, 4]),
     ],
-    ids=["both", "base", "power", "callable", "list"],
+    ids=["both", "base", "power", "callable", "list", "array", "numpy"],
 )
 def test_schedules(schedule, expected):
     length = planner(schedule=schedule)._length
@@ -68,6 +70,7 @@ def test_the_default_schedule_is_the_seeds():
         {"schedule": []},
         {"schedule": [3, 0]},
         {"schedule": [3, 5], "max_stages": 2},
+        {"schedule": [3, 10**7]},
     ],
     ids=str,
 )

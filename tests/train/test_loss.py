@@ -43,7 +43,9 @@ def test_an_unroll_that_ends_early_gives_the_loss_so_far(combination, kind):
     f, f_0 = np.array([3.0, 0.2, 7.0, 0, 0]), np.array([2.0, 1.0, 4.0, 0, 0])
     weights = {"sum": np.ones(5), "mean": np.full(5, 0.2)}.get(kind, 1 / np.arange(1.0, 6))
     expected = sum(w * term(args, a, b) for w, a, b in zip(weights[:3], f, f_0, strict=False))
-    got = meta_loss(trajectory(f, f_0, 3), unroll_weights(kind, tf.constant(5)), args)
+    got = meta_loss(
+        trajectory(f, f_0, 3), unroll_weights(kind, tf.constant(5), tf.constant(3)), args
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -53,7 +55,7 @@ def test_an_unroll_that_ends_early_gives_the_loss_so_far(combination, kind):
 def test_one_objective_that_is_not_finite_makes_the_loss_so(combination, kind, bad):
     got = meta_loss(
         trajectory([1.0, bad, 0, 0], [1.0, 1.0, 0, 0], 2),
-        unroll_weights(kind, tf.constant(4)),
+        unroll_weights(kind, tf.constant(4), tf.constant(4)),
         args_of(combination),
     )
     assert not np.isfinite(got)

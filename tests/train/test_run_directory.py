@@ -74,11 +74,18 @@ def test_a_pickle_is_not_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["stage,period\n0,0\n", "stage,period,meta_loss\n0,x,1\n", "\xff", "\x00"]
+    "content",
+    ["stage,period\n0,0\n", "stage,period,meta_loss\n0,x,1\n", "\xff", "\x00", "gap", "nan"],
 )
 def test_a_damaged_summary_is_refused(tmp_path, content):
     run = RunDirectory(tmp_path)
     run.write_period(row(0), STATE)
+    whole = run.summary_path.read_text("utf-8")
+    if content == "gap":  # a period that nobody ran before the others
+        content = whole.replace("\n0,0,", "\n0,1,")
+    elif content == "nan":
+        content = whole.replace(f",{row(0).validation_loss},", ",nan,")
+    assert content != whole
     run.summary_path.write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=r"summary\.csv"):
         run.rows()

@@ -181,6 +181,23 @@ def test_imitation_without_a_teacher_is_refused():
         make(Parabola(), p_teacher=0.5)
 
 
+def test_a_teacher_that_cannot_start_where_the_student_is_is_refused():
+    with pytest.raises(UserError, match="training/teachers/1/class_name: ScheduleFreeAdamW"):
+        make(Parabola(), teachers=[*TEACHERS, {"class_name": "ScheduleFreeAdamW"}])
+
+
+def test_a_persistent_teacher_that_diverges_teaches_again_later():
+    rate = {"class_name": "SGD", "config": {"learning_rate": 1e30, "momentum": 0.9}}
+    training = make(Parabola(), repeat=2, depth=2, persistent=True, teachers=[rate], p_teacher=1.0)
+    assert [u.finite for u in run(training, p_teacher=1.0)] == [False, False]
+    (teacher,) = training.steps[0].teachers
+    assert all(np.isfinite(v.numpy()).all() for v in teacher.state)
+    # One that stays finite lives on.
+    teacher.optimizer.learning_rate = 0.1
+    assert all(u.finite for u in run(training, p_teacher=1.0))
+    assert any((v.numpy() != 0).any() for v in teacher.state if "momentum" in v.path)
+
+
 def test_state_survives_saving_and_loading_to_the_last_bit():
     options = {
         "repeat": 4,
@@ -233,6 +250,33 @@ def test_each_optimizee_starts_from_learning_rates_of_its_own():
     assert len(rates) == 3
     assert (rates[0] != rates[1]).all()
     assert (rates[1] != rates[2]).all()
+
+
+def test_problems_may_be_given_as_they_are():
+    problem, other = Parabola(), Parabola(size=7)
+    training = Training(
+        l2o.RNNPropOptimizer(layers=(4,)),
+        [problem],
+        {"class_name": "Adam"},
+        LossArgs(),
+        validation_problems=[other],
+        repeat=1,
+    )
+    assert training.problems == [problem]
+    assert training.validation_problems == [other]
+    assert all(u.finite for u in run(training))
+
+
+def test_objectives_in_another_precision_than_the_parameters():
+    class Half(Parabola):
+        def objective(self, params, model_state, batch):
+            f, state = super().objective(params, model_state, batch)
+            return tf.cast(f, tf.float16), state
+
+    training = make(Half(), repeat=4, teachers=TEACHERS, p_teacher=0.5)
+    unrolls = run(training, p_teacher=0.5)
+    assert {u.imitation for u in unrolls} == {True, False}
+    assert all(u.finite for u in unrolls)
 
 
 def test_validation_runs_on_problems_of_its_own():

@@ -221,23 +221,41 @@ def sgd_step():
     return MetaStep(hand_designed.SGD(rate=0.05, momentum=0.0), Drift(), loss_args=args)
 
 
-def test_the_multiplier_reaches_the_meta_step(sgd_step):
+class LearnedRate(hand_designed.SGD):
+    """Gradient descent whose learned weight is its learning rate."""
+
+    def __init__(self, rate):
+        super().__init__(rate, momentum=0.0)
+        self.network.rate = self.network.add_weight(
+            shape=(), initializer=keras.initializers.Constant(rate)
+        )
+
+    def update(self, params, grads, state):
+        return [-self.network.rate * g for g in grads], state
+
+
+def test_the_multiplier_ends_training_unrolls_and_no_validation(sgd_step):
     problem = sgd_step.problem
-    start = sgd_step.start(problem.init(0))
     # The reference is that of the same mini-batch, so a steep one alone ends nothing ...
+    downhill = LearnedRate(0.05)
     data = batches(6) * [[3.0, 1.0]]
-    whole, _ = sgd_step.validate(start, data, 6)
+    step = MetaStep(downhill, problem, loss_args=sgd_step.loss_args)
+    whole, _ = step.train(meta(downhill), step.start(problem.init(0)), data, 6)
     assert int(whole.steps) == 6
     assert bool(whole.complete)
     # ... but uphill: each update adds what it should take away.
-    uphill = MetaStep(
-        hand_designed.SGD(rate=-0.1, momentum=0.0), problem, loss_args=sgd_step.loss_args
-    )
-    expected = list(by_hand(uphill.optimizer, problem, data, 6, False))
+    uphill = LearnedRate(-0.1)
+    step = MetaStep(uphill, problem, loss_args=sgd_step.loss_args)
+    expected = list(by_hand(uphill, problem, data, 6, False))
     above = [float(f) > float(f_0) + 0.5 * abs(float(f_0)) for _, f, f_0 in expected]
     ran = above.index(True) + 1
     assert 1 < ran < 6
-    result, end = uphill.validate(start, data, 6)
+    start = step.start(problem.init(0))
+    whole, _ = step.validate(start, data, 6)
+    assert int(whole.steps) == 6
+    assert bool(whole.complete)
+    np.testing.assert_allclose(whole.loss, sum(float(f) for _, f, _ in expected), rtol=1e-5)
+    result, end = step.train(meta(uphill), start, data, 6)
     assert int(result.steps) == ran
     assert not bool(result.complete)
     np.testing.assert_allclose(result.loss, sum(float(f) for _, f, _ in expected[:ran]), rtol=1e-5)

@@ -56,10 +56,11 @@ def test_steps_that_did_not_run_do_not_count_and_have_no_gradient():
 
 def test_unroll_weights():
     n = tf.constant(4)
-    np.testing.assert_array_equal(unroll_weights("sum", n), [1, 1, 1, 1])
-    np.testing.assert_array_equal(unroll_weights("mean", n), [0.25] * 4)
-    np.testing.assert_array_equal(unroll_weights("last", n), [0, 0, 0, 1])
-    ramp = unroll_weights(lambda n: tf.range(n) / n, n)
+    np.testing.assert_array_equal(unroll_weights("sum", n, n), [1, 1, 1, 1])
+    np.testing.assert_array_equal(unroll_weights("mean", n, n), [0.25] * 4)
+    np.testing.assert_array_equal(unroll_weights("last", n, n), [0, 0, 0, 1])
+    np.testing.assert_array_equal(unroll_weights("last", n, tf.constant(2)), [0, 1, 0, 0])
+    ramp = unroll_weights(lambda n: [i / n for i in range(n)], n, n)
     np.testing.assert_array_equal(ramp, [0, 0.25, 0.5, 0.75])
 
 
@@ -152,7 +153,7 @@ def test_the_unroll_ends_where_the_multiplier_says(k, batches, ran):
     expected = [3.0, 4.0, 5.0, 6.0] if batches[0, 1] < 0 else [-3.0, -4.0, -5.0, -6.0]
     np.testing.assert_allclose(got.objectives[:ran], expected[:ran])
     np.testing.assert_allclose(got.objectives[ran:], 0)
-    loss = meta_loss(got, unroll_weights("sum", tf.constant(4)), args)
+    loss = meta_loss(got, unroll_weights("sum", tf.constant(4), tf.constant(4)), args)
     np.testing.assert_allclose(loss, sum(expected[:ran]), err_msg="the loss so far")
 
 
