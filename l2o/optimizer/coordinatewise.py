@@ -27,6 +27,8 @@ class CoordinatewiseOptimizer(TrainableOptimizer):
         **kwargs: See `TrainableOptimizer`.
     """
 
+    coordinatewise = True
+
     def __init__(
         self,
         *,

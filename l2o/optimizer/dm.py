@@ -16,7 +16,7 @@ from l2o.options import Positive
 
 
 class DMState(NamedTuple):
-    """Per LSTM layer (h [n, units], c [n, units])."""
+    """Per LSTM layer (h [units, n], c [units, n])."""
 
     lstm: LSTMState
 
@@ -66,7 +66,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
     ) -> tuple[list[tf.Tensor], DMState]:
         """See `TrainableOptimizer.update`."""
         g = equations.clip_gradient(equations.flatten(grads, self.network.compute_dtype))
-        x = equations.log_and_sign(g, self.p) if self.preprocess else g[:, tf.newaxis]
+        x = equations.log_and_sign(g, self.p) if self.preprocess else g[tf.newaxis]
         (readout,), lstm = self.network(x, state.lstm)
         delta = self.output_scale * readout
         return equations.unflatten(delta, params), DMState(lstm)

@@ -49,7 +49,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
         p: How many e-folds below 1 the logarithm reaches; 10 in the paper.
 
     Returns:
-        [n, 2] features, of the order of 1 for gradients from exp(-p) to exp(p).
+        [2, n] features, of the order of 1 for gradients from exp(-p) to exp(p).
     """
     magnitude = tf.abs(g)
     threshold = tf.exp(tf.constant(-p, g.dtype))
@@ -57,7 +57,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
     # Inside `where`, so that log's gradient stays finite where it is not chosen.
     log = tf.math.log(tf.where(large, magnitude, tf.ones_like(g)))
     return tf.stack(
-        [tf.where(large, log / p, -tf.ones_like(g)), tf.where(large, tf.sign(g), g / threshold)], -1
+        [tf.where(large, log / p, -tf.ones_like(g)), tf.where(large, tf.sign(g), g / threshold)]
     )
 
 

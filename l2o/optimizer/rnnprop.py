@@ -76,7 +76,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         m = equations.moving_average(state.m, g, self.beta_1)
         v = equations.moving_average(state.v, tf.square(g), self.beta_2)
         s = equations.root(equations.debias(v, self.beta_2, t)) + self.epsilon
-        x = tf.stack([equations.debias(m, self.beta_1, t) / s, g / s], -1)
+        x = tf.stack([equations.debias(m, self.beta_1, t) / s, g / s])
         (readout,), lstm = self.network(x, state.lstm)
         delta = -self.alpha * tf.tanh(readout)
         return equations.unflatten(delta, params), RNNPropState(m, v, t, lstm)

@@ -87,7 +87,7 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
         g = equations.clip_gradient(equations.flatten(grads, self.network.compute_dtype))
         ms = equations.moving_average(state.ms, tf.square(g), state.decay)
         x = tf.asinh(g * tf.math.rsqrt(ms + self.epsilon))
-        (decay, lr, delta), lstm = self.network(x[:, tf.newaxis], state.lstm)
+        (decay, lr, delta), lstm = self.network(x[tf.newaxis], state.lstm)
         decay = tf.sigmoid(decay)
         lr = state.lr * 2 * tf.sigmoid(lr)
         return equations.unflatten(-lr * delta, params), ScaleBasicState(ms, decay, lr, lstm)

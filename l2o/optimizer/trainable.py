@@ -34,6 +34,11 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
     """
 
     network: keras.layers.Layer
+    # Whether `update` treats every coordinate alike: it reads no parameter, and the state's
+    # leaves have the coordinates as their last axis or are scalars that all share.
+    coordinatewise = False
+    # Whether XLA can compile `update`.
+    xla = True
 
     def __init__(
         self,

@@ -18,6 +18,8 @@ from l2o.train.loss import (
     meta_loss,
     unroll_weights,
 )
+from l2o.train.pullback import pullback, what_to_keep
+from l2o.train.rule import Rule
 from l2o.train.teachers import Teacher
 from l2o.train.unroll import Carry, Trajectory, never, unroll
 
@@ -66,6 +68,7 @@ class MetaStep:
         second_derivatives: bool = False,
     ) -> None:
         self.optimizer = optimizer
+        self.rule = Rule(optimizer)
         self.problem = problem
         self.teachers = teachers
         self.loss_args = loss_args
@@ -144,53 +147,49 @@ class MetaStep:
             )
         return self._compiled[key](carry, batches, tf.constant(steps, tf.int32))
 
-    def _unroll(self, carry: Carry, batches: Any, steps: tf.Tensor, **kwargs: Any) -> Trajectory:
-        return unroll(
-            self.optimizer,
-            self.problem,
-            carry,
-            batches,
-            steps,
-            second_derivatives=self.second_derivatives,
-            **{"ended": self.loss_args.ended, **kwargs},
-        )
-
     def _train(
         self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
     ) -> Any:
-        def score() -> tuple[tf.Tensor, Trajectory]:
-            trajectory = self._unroll(
-                carry, batches, steps, references=self.loss_args.needs_references
-            )
-            weights = unroll_weights(self.weights, steps, trajectory.steps)
-            return meta_loss(trajectory, weights, self.loss_args), trajectory
+        def score(trajectory: Trajectory, weights: tf.Tensor) -> tf.Tensor:
+            return meta_loss(trajectory, weights, self.loss_args)
 
-        return self._learn(meta_optimizer, score, steps)
+        return self._learn(
+            meta_optimizer,
+            carry,
+            batches,
+            steps,
+            score,
+            references=self.loss_args.needs_references,
+        )
 
     def _imitate(
         self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
     ) -> Any:
-        # Teachers do not depend on the student: they run first, outside the tape.
         taught = [teacher.run(carry, batches, steps) for teacher in self.teachers]
 
-        def score() -> tuple[tf.Tensor, Trajectory]:
-            trajectory = self._unroll(
-                carry,
-                batches,
-                steps,
-                references=self.loss_args.obj_train_max_multiplier > 0,
-                parameters=True,
-            )
-            weights = unroll_weights(self.weights, steps, trajectory.steps)
-            loss = imitation_loss(trajectory, taught, weights, self.loss_args, self.reduction)
-            return loss, trajectory
+        def score(trajectory: Trajectory, weights: tf.Tensor) -> tf.Tensor:
+            return imitation_loss(trajectory, taught, weights, self.loss_args, self.reduction)
 
-        return self._learn(meta_optimizer, score, steps)
+        return self._learn(
+            meta_optimizer,
+            carry,
+            batches,
+            steps,
+            score,
+            references=self.loss_args.obj_train_max_multiplier > 0,
+            parameters=True,
+        )
 
     def _validate(self, _: None, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
         # `obj_train_max_multiplier` is for training: what ends early would validate well.
-        trajectory = self._unroll(
-            carry, batches, steps, references=self.loss_args.scale_objective, ended=never
+        trajectory = unroll(
+            self.rule,
+            self.problem,
+            carry,
+            batches,
+            steps,
+            references=self.loss_args.scale_objective,
+            ended=never,
         )
         weights = unroll_weights(self.weights, steps, trajectory.steps)
         loss = meta_loss(trajectory, weights, self.loss_args)
@@ -199,22 +198,34 @@ class MetaStep:
     def _learn(
         self,
         meta_optimizer: keras.optimizers.Optimizer,
-        score: Callable[[], tuple[tf.Tensor, Trajectory]],
+        carry: Carry,
+        batches: Any,
         steps: tf.Tensor,
+        score: Callable[[Trajectory, tf.Tensor], tf.Tensor],
+        **options: Any,
     ) -> tuple[StepResult, Carry]:
-        variables = self.optimizer.network.trainable_variables
+        unrolled = (self.rule, self.problem, carry, batches, steps)
+        keep = what_to_keep(self.problem, carry, batches, self.second_derivatives)
+        trajectory = unroll(*unrolled, ended=self.loss_args.ended, keep=keep, **options)
+        weights = unroll_weights(self.weights, steps, trajectory.steps)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([v.value for v in variables])
-            loss, trajectory = score()
-        grads = tape.gradient(
-            loss,
-            [v.value for v in variables],
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            tape.watch([trajectory.objectives, trajectory.parameters])
+            loss = score(trajectory, weights)
+        d_objectives, d_parameters = tape.gradient(
+            loss, [trajectory.objectives, trajectory.parameters]
+        )
+        grads = pullback(
+            *unrolled,
+            trajectory,
+            d_objectives,
+            d_parameters,
+            keep=keep,
+            second_derivatives=self.second_derivatives,
         )
         finite = tf.reduce_all([tf.math.is_finite(loss), *map(_all_finite, grads)])
 
         def apply() -> tf.Tensor:
-            meta_optimizer.apply(grads, variables)
+            meta_optimizer.apply(grads, self.rule.weights)
             return finite
 
         tf.cond(finite, apply, lambda: finite)

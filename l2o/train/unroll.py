@@ -1,40 +1,71 @@
-"""The differentiable loop: T steps of an optimizer on an optimizee."""
+"""The unroll: a run of the learned optimizer on an optimizee, one loop for all lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from enum import Enum
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Problem
+from l2o.train.lanes import lanes_for
+from l2o.train.rule import Rule
+
+Tensors = list[tf.Tensor]
+# What the states of an unroll may take, in bytes; of a longer one only some are kept.
+MEMORY = 128 * 2**20
 
 
 class Carry(NamedTuple):
-    """What one unroll hands to the next: optimizee and optimizer, without gradients."""
+    """What one unroll hands to the next one of the same optimizee."""
 
-    params: list[tf.Tensor]
-    model_state: list[tf.Tensor]
+    params: Tensors
+    model_state: Any
     optimizer_state: Any
 
 
-class Trajectory(NamedTuple):
-    """What a loss may look at.
+class Keep(Enum):
+    """How much of an unroll is recorded: for a gradient, or for one through evaluations too."""
 
-    objectives: [T], f_i: the objective after update i, on the mini-batch of update i+1.
-    references: [T], the objective on the same mini-batches at the parameters at the
-        start of the unroll (zeros if not asked for).
-    parameters: per parameter [T, ...], its value after update i ([] if not asked for).
-    steps: int32, how many updates ran before the unroll ended; entries behind are 0.
-    carry: Where it ended.
+    NOTHING = 0
+    UPDATES = 1
+    EVALUATIONS = 2
+
+
+class History(NamedTuple):
+    """What going back through an unroll needs, by the index of the update.
+
+    states: Per lane and leaf of the optimizer's state, that before updates 0, k, 2k, ...
+    grads: Per lane, the gradients each update got; one more entry for those after the last.
+    params: Per parameter, its value at the same point; empty if nothing needs it.
+    model_states: Per leaf, the model state before the mini-batch; empty likewise.
+    """
+
+    states: list[list[tf.TensorArray]]
+    grads: list[list[tf.TensorArray]]
+    params: list[tf.TensorArray]
+    model_states: list[tf.TensorArray]
+
+
+class Trajectory(NamedTuple):
+    """What an unroll did. Entries of steps that did not run are 0.
+
+    objectives: [T], the objective f_i after update i, on mini-batch i + 1.
+    references: [T], the objective of the same mini-batch at the start of the unroll;
+        zeros if it was not asked for.
+    parameters: Per parameter [T, ...], its value after update i; empty if not asked for.
+    steps: int32 scalar, how many updates ran.
+    carry: What the next unroll starts from.
+    past: What `pullback` needs of it.
     """
 
     objectives: tf.Tensor
     references: tf.Tensor
-    parameters: list[tf.Tensor]
+    parameters: Tensors
     steps: tf.Tensor
     carry: Carry
+    past: History = History([], [], [], [])
 
 
 def never(f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
@@ -43,75 +74,83 @@ def never(f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
 
 
 def unroll(
-    optimizer: TrainableOptimizer,
+    rule: Rule,
     problem: Problem,
     carry: Carry,
     batches: Any,
     steps: tf.Tensor,
     *,
-    second_derivatives: bool = False,
     references: bool = True,
     parameters: bool = False,
     ended: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = never,
+    keep: Keep = Keep.NOTHING,
 ) -> Trajectory:
-    """Runs `steps` updates in a loop that a gradient tape can differentiate.
+    """Runs `steps` updates. A gradient tape is of no use around it: see `pullback`.
 
     Args:
-        optimizer: Whose `update` runs.
-        problem: Whose `objective` is minimised.
+        rule: Of the learned optimizer.
+        problem: What it optimizes.
         carry: Where to start.
-        batches: [steps + 1, ...] nest: the first only drives update 1, mini-batch i
-            scores update i and drives update i+1.
-        steps: int32 scalar T, at least 1; a tensor, so that one trace serves all.
-        second_derivatives: Whether the optimizee's gradient is differentiated too
-            [False, as Andrychowicz et al. 2016].
-        references: Whether to compute `Trajectory.references` [True].
-        parameters: Whether to record `Trajectory.parameters` [False].
-        ended: (f_i, reference) -> bool, whether the unroll ends with this update; it
-            always ends where f_i is not finite.
+        batches: [steps + 1, ...], the mini-batches; update i gets its gradient from
+            mini-batch i and is scored on mini-batch i + 1.
+        steps: int32 scalar.
+        references: Whether to evaluate each mini-batch at the start of the unroll too.
+        parameters: Whether to record the parameters.
+        ended: (f_i, f_0) -> whether the unroll ends after this step. It ends after an
+            objective that is not finite anyway.
+        keep: What `pullback` is going to need.
 
     Returns:
         The trajectory.
     """
-    start = tf.nest.map_structure(tf.stop_gradient, carry)
+    lanes = lanes_for(rule.optimizer, carry.params)
+    start = carry._replace(optimizer_state=lanes.cut_state(carry.optimizer_state))
+    every = checkpoint_interval(carry.optimizer_state, steps)
 
-    def batch(i: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda b: b[i], batches)
+    def remember(past: History, i: tf.Tensor, now: Carry, lane_grads: list[Tensors]) -> History:
+        # Of a stretch the first state stays: the last one written at ceil(i / k) is i = jk.
+        index = (i + every - 1) // every
+        return History(
+            [_write(a, index, s) for a, s in zip(past.states, now.optimizer_state, strict=False)],
+            [_write(a, i, g) for a, g in zip(past.grads, lane_grads, strict=False)],
+            _write(past.params, i, now.params),
+            _write(past.model_states, i, now.model_state),
+        )
 
-    def evaluate(
-        params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], i: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(params)
-            f, model_state = problem.objective(params, model_state, batch(i))
-        grads = tape.gradient(f, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        if not second_derivatives:
-            grads = [tf.stop_gradient(g) for g in grads]
-        return f, grads, model_state
-
-    def step(i: tf.Tensor, alive: tf.Tensor, now: Carry, seen: Any, grads: Any, record: Any) -> Any:
-        deltas, optimizer_state = optimizer.update(now.params, grads, now.optimizer_state)
-        params = [p + d for p, d in zip(now.params, deltas, strict=True)]
+    def step(
+        i: tf.Tensor, alive: tf.Tensor, now: Carry, seen: Any, grads: Tensors, log: Any
+    ) -> Any:
+        objectives, reference_values, values, past = log
+        lane_grads = lanes.cut(grads)
+        past = remember(past, i, now, lane_grads)
+        lane_params = lanes.cut(now.params) if lanes.parameters else lane_grads
+        inputs = zip(lane_params, lane_grads, now.optimizer_state, strict=True)
+        deltas, states = zip(*[rule.step(*lane) for lane in inputs], strict=True)
+        params = [p + d for p, d in zip(now.params, lanes.join(deltas), strict=True)]
         # The next unroll sees mini-batch i + 1 again: the carry stays at the state before it.
-        model_state = seen
-        f, grads, seen = evaluate(params, model_state, i + 1)
+        now = Carry(params, seen, list(states))
+        f, grads, seen = evaluate(problem, params, seen, batch_at(batches, i + 1))
         f_0 = tf.zeros([], f.dtype)
         if references:
-            f_0, _ = problem.objective(start.params, start.model_state, batch(i + 1))
-        record = (
-            record[0].write(i, f),
-            record[1].write(i, f_0),
-            [array.write(i, p) for array, p in zip(record[2], params, strict=False)],
+            f_0, _ = problem.objective(carry.params, carry.model_state, batch_at(batches, i + 1))
+        log = (
+            objectives.write(i, f),
+            reference_values.write(i, f_0),
+            _write(values, i, params),
+            past,
         )
-        alive = tf.math.is_finite(f) & ~ended(f, f_0)
-        return i + 1, alive, Carry(params, model_state, optimizer_state), seen, grads, record
+        return i + 1, tf.math.is_finite(f) & ~ended(f, f_0), now, seen, grads, log
 
-    def array(like: tf.Tensor) -> tf.TensorArray:
-        return tf.TensorArray(like.dtype, size=steps, element_shape=like.shape)
-
-    f, grads, seen = evaluate(start.params, start.model_state, tf.zeros([], tf.int32))
-    record = (array(f), array(f), [array(p) for p in start.params if parameters])
-    i, _, carry, _, _, (objectives, reference_values, values) = tf.while_loop(
+    f, grads, seen = evaluate(problem, carry.params, carry.model_state, batch_at(batches, 0))
+    some, all_ = keep is not Keep.NOTHING, keep is Keep.EVALUATIONS
+    past = History(
+        [_arrays(s, steps // every + 2) for s in start.optimizer_state if some],
+        [_arrays(lane, steps + 1) for lane in lanes.cut(grads) if some],
+        _arrays(carry.params if all_ or (some and lanes.parameters) else [], steps + 1),
+        _arrays(carry.model_state if all_ else [], steps + 1),
+    )
+    values = _arrays(carry.params if parameters else [], steps)
+    i, _, end, _, grads, (objectives, reference_values, values, past) = tf.while_loop(
         lambda i, alive, *_: alive & (i < steps),
         step,
         (
@@ -120,9 +159,54 @@ def unroll(
             start,
             seen,
             grads,
-            record,
+            (*_arrays([f, f], steps), values, past),
         ),
     )
     return Trajectory(
-        objectives.stack(), reference_values.stack(), [v.stack() for v in values], i, carry
+        objectives.stack(),
+        reference_values.stack(),
+        [v.stack() for v in values],
+        i,
+        end._replace(optimizer_state=lanes.join_state(end.optimizer_state)),
+        remember(past, i, end, lanes.cut(grads)),
     )
+
+
+def batch_at(batches: Any, i: tf.Tensor) -> Any:
+    """Returns mini-batch i."""
+    return tf.nest.map_structure(lambda b: b[i], batches)
+
+
+def evaluate(
+    problem: Problem, params: Tensors, model_state: Any, batch: Any
+) -> tuple[tf.Tensor, Tensors, Any]:
+    """Returns the objective, its gradients and the new model state."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(params)
+        f, model_state = problem.objective(params, model_state, batch)
+    grads = tape.gradient(f, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return f, grads, model_state
+
+
+def checkpoint_interval(state: Any, steps: tf.Tensor) -> tf.Tensor:
+    """Returns k: the state before every k-th update is kept, as `MEMORY` allows.
+
+    Args:
+        state: The optimizer's state.
+        steps: int32 scalar, length of the unroll.
+    """
+    size = sum(leaf.shape.num_elements() * leaf.dtype.size for leaf in tf.nest.flatten(state))
+    wanted = tf.cast(steps, tf.float64) * (size / MEMORY)
+    return tf.maximum(tf.cast(tf.math.ceil(wanted), tf.int32), 1)
+
+
+def _arrays(nest: Any, size: tf.Tensor) -> list[tf.TensorArray]:
+    return [
+        tf.TensorArray(leaf.dtype, size=size, element_shape=leaf.shape, clear_after_read=False)
+        for leaf in tf.nest.flatten(nest)
+    ]
+
+
+def _write(arrays: list[tf.TensorArray], i: tf.Tensor, nest: Any) -> list[tf.TensorArray]:
+    # What is not recorded has no array.
+    return [a.write(i, leaf) for a, leaf in zip(arrays, tf.nest.flatten(nest), strict=False)]

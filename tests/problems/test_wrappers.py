@@ -14,6 +14,7 @@ from l2o.problems import (
     conv_classifier,
     mlp_classifier,
 )
+from l2o.train.rule import Rule
 from l2o.train.unroll import Carry, unroll
 from tests import hand_designed
 
@@ -169,7 +170,7 @@ def test_all_of_them_around_a_network_with_batch_norm(order):
     rule = hand_designed.SGD(rate=0.01, momentum=0.0)
     data = problem.batches(0, 0, steps + 1)
     carry = Carry(params, model_state, rule.initial_state(params))
-    compiled = tf.function(lambda n: unroll(rule, problem, carry, data, n), autograph=False)
+    compiled = tf.function(lambda n: unroll(Rule(rule), problem, carry, data, n), autograph=False)
     got = compiled(tf.constant(steps))
 
     expected = []

@@ -266,7 +266,7 @@ def test_the_model_state_goes_along(sgd_step):
     problem = sgd_step.problem
     data = batches(4)
     carry = sgd_step.start(problem.init(0))
-    got = unroll(sgd_step.optimizer, problem, carry, data, tf.constant(4))
+    got = unroll(sgd_step.rule, problem, carry, data, tf.constant(4))
     expected = list(by_hand(sgd_step.optimizer, problem, data, 4, False))
     np.testing.assert_allclose(got.objectives, [f for _, f, _ in expected], rtol=1e-6)
     np.testing.assert_allclose(got.references, [f_0 for *_, f_0 in expected], rtol=1e-6)

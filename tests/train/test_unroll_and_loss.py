@@ -11,8 +11,10 @@ import l2o
 from l2o.problems import Instance, Problem, mlp_classifier
 from l2o.train.loss import LossArgs, imitation_loss, meta_loss, unroll_weights
 from l2o.train.meta_step import MetaStep
-from l2o.train.unroll import Carry, Trajectory, unroll
+from l2o.train.rule import Rule
+from l2o.train.unroll import Carry, Trajectory, never, unroll
 from tests import hand_designed
+from tests.unrolled import meta_gradient
 
 F = np.array([2.0, 0.5, 1.5, 0.25], np.float32)
 F_0 = np.array([2.5, 1.0, 1.2, 3.0], np.float32)
@@ -115,8 +117,10 @@ def run(batches, steps, **options):
     problem, rule = Stairs(), Step()
     instance = problem.init(0)
     carry = Carry(*instance, rule.initial_state(instance.params))
-    return unroll(
-        rule, problem, carry, tf.constant(batches, tf.float32), tf.constant(steps), **options
+    batches = tf.constant(batches, tf.float32)
+    unrolled = (Rule(rule), problem, carry, batches)
+    return tf.function(lambda n: unroll(*unrolled, n, **options), autograph=False)(
+        tf.constant(steps)
     )
 
 
@@ -174,16 +178,15 @@ def test_an_objective_that_is_not_finite_ends_the_unroll():
 def test_an_unroll_that_ends_early_has_the_gradient_of_the_shorter_one():
     problem = mlp_classifier(layers=[3], batch_size=16)
     optimizer = l2o.RNNPropOptimizer(layers=(3,))
-    weights = [v.value for v in optimizer.network.trainable_variables]
     instance = problem.init(0)
     carry = Carry(*instance, optimizer.initial_state(instance.params))
     batches = problem.batches(0, 0, 7)
 
-    def gradient(steps, ended=lambda f, f_0: tf.constant(False)):
-        with tf.GradientTape() as tape:
-            got = unroll(optimizer, problem, carry, batches, tf.constant(steps), ended=ended)
-            loss = meta_loss(got, tf.ones([steps]), LossArgs())
-        return got.objectives.numpy(), tape.gradient(loss, weights)
+    def gradient(steps, ended=never):
+        _, grads, got = meta_gradient(
+            optimizer, problem, carry, batches, steps, args=LossArgs(), ended=ended
+        )
+        return got.objectives.numpy(), grads
 
     objectives, expected = gradient(3)
     _, got = gradient(6, lambda f, f_0: tf.abs(f - objectives[2]) < 1e-6)

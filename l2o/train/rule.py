@@ -1,0 +1,104 @@
+"""An update rule and its vector-Jacobian product, compiled once for all unrolls."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from l2o.optimizer import TrainableOptimizer
+
+Tensors = list[tf.Tensor]
+
+
+class Rule:
+    """What the unroll needs of a learned optimizer.
+
+    Args:
+        optimizer: Whose `update` it is.
+    """
+
+    def __init__(self, optimizer: TrainableOptimizer) -> None:
+        self.optimizer = optimizer
+        self.weights = optimizer.network.trainable_variables
+        self._step = self._compiled(optimizer.update)
+        self._back: dict[bool, Callable[..., Any]] = {}
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # As Keras does: TensorFlow has no XLA on Apple's processors.
+        apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+        return tf.function(function, jit_compile=self.optimizer.xla and not apple, autograph=False)
+
+    def step(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
+        """See `TrainableOptimizer.update`."""
+        return self._step(params, grads, state)
+
+    def back(
+        self,
+        params: Tensors,
+        grads: Tensors,
+        state: Any,
+        d_deltas: Tensors,
+        d_state: Tensors,
+        totals: Tensors,
+        to_grads: bool,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+        """Runs a step again and goes back through it.
+
+        Args:
+            params: What `step` got.
+            grads: What `step` got.
+            state: What `step` got.
+            d_deltas: Cotangents of the changes it returned.
+            d_state: Cotangents of the floating leaves of the state it returned.
+            totals: Per learned weight, what is added to.
+            to_grads: Whether cotangents of `grads` are wanted.
+
+        Returns:
+            Cotangents of `params`, of `grads` (empty if not wanted) and of the floating
+            leaves of `state`, and the totals with the cotangents of the weights added.
+        """
+        if to_grads not in self._back:
+
+            def back(*args: Any) -> Any:
+                return self._pull(*args, to_grads=to_grads)
+
+            self._back[to_grads] = self._compiled(back)
+        return self._back[to_grads](params, grads, state, d_deltas, d_state, totals)
+
+    def _pull(
+        self,
+        params: Tensors,
+        grads: Tensors,
+        state: Any,
+        d_deltas: Tensors,
+        d_state: Tensors,
+        totals: Tensors,
+        *,
+        to_grads: bool,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+        sources = [params, grads if to_grads else [], floating(state)]
+        variables = [v.value for v in self.weights]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([sources, variables])
+            deltas, new_state = self.optimizer.update(params, grads, state)
+        (d_params, d_grads, d_old), d_weights = tape.gradient(
+            [*deltas, *floating(new_state)],
+            [sources, variables],
+            output_gradients=[*d_deltas, *d_state],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return d_params, d_grads, d_old, [a + b for a, b in zip(totals, d_weights, strict=True)]
+
+
+def floating(nest: Any) -> Tensors:
+    """Returns the leaves of a nest that have gradients."""
+    return [leaf for leaf in tf.nest.flatten(nest) if leaf.dtype.is_floating]
+
+
+def replace_floating(nest: Any, values: Sequence[tf.Tensor]) -> Any:
+    """Returns a nest with other floating leaves."""
+    left = iter(values)
+    return tf.nest.map_structure(lambda leaf: next(left) if leaf.dtype.is_floating else leaf, nest)

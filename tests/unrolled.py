@@ -1,0 +1,36 @@
+"""The gradient of an unroll, as tests want it: in one call."""
+
+import tensorflow as tf
+
+from l2o.train.loss import LossArgs, meta_loss
+from l2o.train.pullback import pullback, what_to_keep
+from l2o.train.rule import Rule
+from l2o.train.unroll import never, unroll
+
+PLAIN = LossArgs(scale_objective=False, use_log_objective=False)
+
+
+def meta_gradient(
+    optimizer, problem, carry, batches, steps, *, args=PLAIN, second_derivatives=False, ended=never
+):
+    """Returns the meta-loss with weights 1, its gradient by the learned weights, the trajectory."""
+    rule = Rule(optimizer)
+
+    @tf.function(autograph=False)
+    def run(steps):
+        unrolled = (rule, problem, carry, batches, steps)
+        keep = what_to_keep(problem, carry, batches, second_derivatives)
+        trajectory = unroll(*unrolled, ended=ended, keep=keep)
+        with tf.GradientTape() as tape:
+            tape.watch(trajectory.objectives)
+            loss = meta_loss(trajectory, tf.ones([steps]), args)
+        gradient = pullback(
+            *unrolled,
+            trajectory,
+            tape.gradient(loss, trajectory.objectives),
+            keep=keep,
+            second_derivatives=second_derivatives,
+        )
+        return loss, gradient, trajectory._replace(past=())
+
+    return run(tf.constant(steps))
