@@ -1,0 +1,154 @@
+"""Speed in use: milliseconds for each training step of `model.fit`.
+
+    python benchmarks/apply_step.py --optimizer DM,naive-DM,Adam --parameters 15910
+
+MLPs 784-20-10 (15,910 parameters) and 784-256-256-10 (269,322) on batches of 64 random
+examples, compiled as Keras does by default. The data set is one batch, repeated, so that it
+costs nothing; a whole `fit` of one epoch is timed, as long as `--seconds` says, after one
+that compiles. Each measurement runs in a process of its own, all rows in turn; the table has
+medians. naive-DM is DM as a plain Keras optimizer, its network called for each variable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import common
+
+OURS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+NAIVE = "naive-DM"
+OPTIMIZERS = (*OURS, NAIVE, "Adam", "SGD")
+HIDDEN_LAYERS = {15910: (20,), 269322: (256, 256)}
+# Enough to leave the start of `fit` behind and to guess how many steps fill the time.
+WARM_UP_STEPS = 20
+
+
+def measure(name: str, parameters: int, seconds: float) -> common.Row:
+    """Measures `fit` with one optimizer.
+
+    Args:
+        name: One of `OPTIMIZERS`.
+        parameters: One of `HIDDEN_LAYERS`.
+        seconds: How long.
+
+    Returns:
+        The measurement.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import l2o
+    from benchmarks.peers.naive_apply import NaiveDM
+
+    if name in OURS:
+        optimizer = getattr(l2o, f"{name}Optimizer")()
+    else:
+        # Rates at which random labels do no harm; speed does not depend on them.
+        optimizer = {
+            NAIVE: NaiveDM,
+            "Adam": lambda: keras.optimizers.Adam(1e-3),
+            "SGD": lambda: keras.optimizers.SGD(1e-2),
+        }[name]()
+    model = keras.Sequential(
+        [
+            keras.Input((784,)),
+            *(keras.layers.Dense(units, "sigmoid") for units in HIDDEN_LAYERS[parameters]),
+            keras.layers.Dense(10),
+        ]
+    )
+    assert model.count_params() == parameters
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=optimizer, loss=loss)
+
+    rng = np.random.default_rng(0)
+    batch = rng.uniform(size=(64, 784)).astype("float32"), rng.integers(0, 10, size=64)
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+
+    def fit(steps: int) -> float:
+        start = time.perf_counter()
+        model.fit(dataset, steps_per_epoch=steps, epochs=1, verbose=0)
+        return time.perf_counter() - start
+
+    first = fit(WARM_UP_STEPS)
+    steps = max(WARM_UP_STEPS, round(WARM_UP_STEPS * seconds / fit(WARM_UP_STEPS)))
+    return {
+        "ms_per_step": 1000 * fit(steps) / steps,
+        "trace_s": first,
+        "peak_rss_mb": common.peak_rss_mb(),
+    }
+
+
+def parse() -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optimizer",
+        type=common.listed(str, OPTIMIZERS),
+        default=list(OPTIMIZERS),
+        metavar="A,B",
+        help=f"some of {', '.join(OPTIMIZERS)} [all]",
+    )
+    parser.add_argument(
+        "--parameters",
+        type=common.listed(common.positive(int), HIDDEN_LAYERS),
+        default=list(HIDDEN_LAYERS),
+        metavar="N,M",
+        help=f"size of the model, some of {', '.join(map(str, HIDDEN_LAYERS))} [both]",
+    )
+    parser.add_argument("--worker", choices=OPTIMIZERS, help=argparse.SUPPRESS)
+    common.add_common_options(parser, seconds=3)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    args = parse()
+    if args.worker:
+        print(json.dumps(measure(args.worker, args.parameters[0], args.seconds)))
+        return
+    cases = [
+        common.Case(
+            {"optimizer": name, "parameters": parameters},
+            [
+                *(sys.executable, str(Path(__file__).resolve()), "--worker", name),
+                *(f"--parameters={parameters}", f"--seconds={args.seconds}"),
+            ],
+        )
+        for parameters in args.parameters
+        for name in args.optimizer
+    ]
+    rows = common.run_alternately(cases, args.repeats, spread="ms_per_step")
+    naive = {r["parameters"]: r["ms_per_step"] for r in rows if r["optimizer"] == NAIVE}
+    for row in rows:
+        reference = naive.get(row["parameters"])
+        row["ratio_to_naive"] = reference and row["ms_per_step"] / reference
+    common.report(
+        rows,
+        args.json,
+        {
+            "optimizer": lambda r: r["optimizer"],
+            "parameters": lambda r: f"{r['parameters']:,}",
+            "ms per step": lambda r: common.number(r["ms_per_step"]),
+            "min - max": lambda r: " - ".join(
+                common.number(r[f"ms_per_step_{end}"]) for end in ("min", "max")
+            ),
+            "first fit s": lambda r: common.number(r["trace_s"]),
+            "peak RSS MB": lambda r: common.number(r["peak_rss_mb"]),
+            "to naive-DM": lambda r: common.number(r["ratio_to_naive"]),
+        },
+    )
+    if len(rows) < len(cases):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

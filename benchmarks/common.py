@@ -1,0 +1,200 @@
+"""What the benchmarks share: options, workers in processes of their own, medians, tables.
+
+Imports nothing but the standard library: the peers may run in another interpreter, and
+the process that starts the workers stays small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
+Row = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[1]
+# Fewer calls say nothing, however long they take.
+FEWEST_CALLS = 3
+
+
+def positive(kind: type[Number]) -> Callable[[str], Number]:
+    """Returns an argparse type: a number of this kind above 0."""
+
+    def convert(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(0)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected a positive {kind.__name__}; got {text!r}")
+        return value
+
+    return convert
+
+
+def listed(
+    convert: Callable[[str], Any], choices: Collection[Any] | None = None
+) -> Callable[[str], list[Any]]:
+    """Returns an argparse type: one or several values, comma-separated, in order.
+
+    Args:
+        convert: Makes a value of its text.
+        choices: The values that are allowed; None: all.
+    """
+
+    def convert_all(text: str) -> list[Any]:
+        values = list(dict.fromkeys(convert(part.strip()) for part in text.split(",")))
+        for value in values:
+            if choices is not None and value not in choices:
+                known = ", ".join(map(str, choices))
+                raise argparse.ArgumentTypeError(f"expected some of {known}; got {str(value)!r}")
+        return values
+
+    return convert_all
+
+
+def add_common_options(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """Adds `--repeats`, `--seconds` and `--json`, which all benchmarks take."""
+    parser.add_argument(
+        "--repeats", type=positive(int), default=5, help="measurements per row [%(default)s]"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive(float),
+        default=seconds,
+        help="length of a measurement [%(default)s]",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON line per row, no table")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table and how to measure it once.
+
+    Attributes:
+        row: What tells it from the other rows.
+        command: A command that prints one JSON object of numbers in its last line.
+    """
+
+    row: Mapping[str, Any]
+    command: Sequence[str]
+
+
+def run_alternately(cases: Sequence[Case], repeats: int, spread: str) -> list[Row]:
+    """Measures each case `repeats` times, all of them in turn so that drift hits all alike.
+
+    A case that fails is named on stderr and left out.
+
+    Args:
+        cases: What to measure.
+        repeats: How often.
+        spread: Of this number also `<spread>_min` and `<spread>_max` are reported.
+
+    Returns:
+        For each case its row and the medians of its numbers.
+    """
+    measured: list[list[Row] | None] = [[] for _ in cases]
+    for repeat in range(repeats):
+        for i, case in enumerate(cases):
+            results = measured[i]
+            if results is None:
+                continue
+            label = " ".join(map(str, case.row.values()))
+            print(f"[{repeat + 1}/{repeats}] {label}", file=sys.stderr, flush=True)
+            done = subprocess.run(
+                case.command,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=ROOT,
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+            )
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                print(f"{label} failed ({done.returncode}): {reason}", file=sys.stderr)
+                measured[i] = None
+            else:
+                results.append(json.loads(done.stdout.splitlines()[-1]))
+    rows = []
+    for case, results in zip(cases, measured, strict=True):
+        if results:
+            medians = {key: statistics.median(r[key] for r in results) for key in results[0]}
+            values = [r[spread] for r in results]
+            rows.append(
+                {
+                    **case.row,
+                    **medians,
+                    f"{spread}_min": min(values),
+                    f"{spread}_max": max(values),
+                }
+            )
+    return rows
+
+
+def time_calls(function: Callable[[], Any], seconds: float) -> tuple[float, float]:
+    """Calls a function that traces or compiles at its first call.
+
+    Args:
+        function: Returns only when its work is done.
+        seconds: How long to call it after the first time.
+
+    Returns:
+        Seconds of the first call, and calls per second of the others.
+    """
+    start = time.perf_counter()
+    function()
+    first = time.perf_counter() - start
+    calls, start = 0, time.perf_counter()
+    while (wall := time.perf_counter() - start) < seconds or calls < FEWEST_CALLS:
+        function()
+        calls += 1
+    return first, calls / wall
+
+
+def peak_rss_mb() -> float:
+    """Returns the largest resident memory this process has had, in MB of 2^20 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def report(rows: Iterable[Row], as_json: bool, columns: Mapping[str, Callable[[Row], str]]) -> None:
+    """Prints rows as JSON lines or as a Markdown table.
+
+    Args:
+        rows: What was measured.
+        as_json: Which of the two.
+        columns: Per heading of the table, the text of a row.
+    """
+    rows = list(rows)
+    if as_json:
+        for row in rows:
+            print(json.dumps(rounded(row)))
+        return
+    lines = [list(columns), *([text(row) for text in columns.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    lines.insert(1, ["-" * width for width in widths])
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print(f"| {' | '.join(cells)} |")
+
+
+def rounded(row: Row) -> Row:
+    """Returns the row with its floats at 4 significant digits."""
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
+
+
+def number(value: float | None) -> str:
+    """Returns three significant digits, in plain notation; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

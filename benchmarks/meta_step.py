@@ -1,0 +1,229 @@
+"""Meta-training speed: inner steps per second, beside the same work in plain JAX and TensorFlow.
+
+    python benchmarks/meta_step.py --optimizer DM --unroll 20 --jax-python ~/jax/bin/python
+
+A meta-step is an unroll of an MLP features-20-10 (sigmoid, cross entropy, batches of 64
+random examples), the gradient of the sum of its objectives through all steps, and an Adam
+step on the learned weights. Each measurement runs in a process of its own, all rows in turn;
+the table has medians. The peers do DM on the meta-loss: naive-tf (the network called once
+for each variable), jax (one jitted scan) and jax-checkpoint (computes the rule again in the
+backward pass).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import common
+
+OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+PEERS = ("naive-tf", "jax", "jax-checkpoint")
+BATCH = 64
+CLASSES = 10
+
+
+def measure(args: argparse.Namespace, features: int, unroll: int) -> common.Row:
+    """Measures meta-steps of `args.worker` from a fixed start."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import l2o
+    from l2o.problems import keras_problem
+    from l2o.train import LossArgs
+    from l2o.train.meta_step import MetaStep
+    from l2o.train.teachers import Teacher
+
+    def build_model() -> keras.Model:
+        return keras.Sequential(
+            [
+                keras.Input((features,)),
+                keras.layers.Dense(20, "sigmoid"),
+                keras.layers.Dense(CLASSES),
+            ]
+        )
+
+    rng = np.random.default_rng(0)
+    # An unroll of T steps takes T + 1 mini-batches: the last update is scored too.
+    examples = (unroll + 1) * BATCH
+    x = rng.uniform(size=(examples, features)).astype("float32")
+    y = rng.integers(0, CLASSES, size=examples)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
+    instance = problem.init(0)
+    batches = tf.nest.map_structure(tf.convert_to_tensor, problem.batches(0, 0, unroll + 1))
+
+    optimizer = getattr(l2o, f"{args.worker}Optimizer")()
+    teachers = []
+    if args.imitation:
+        teachers = [Teacher(keras.optimizers.Adam(0.01), problem, instance.params, False)]
+    meta = MetaStep(
+        optimizer,
+        problem,
+        teachers=teachers,
+        loss_args=LossArgs(scale_objective=False, use_log_objective=False),
+        weights="sum",
+        second_derivatives=args.second_derivatives,
+    )
+    adam = keras.optimizers.Adam(1e-3)
+    adam.build(optimizer.network.trainable_variables)
+    carry = meta.start(instance)
+    step = meta.imitate if args.imitation else meta.train
+
+    def call() -> None:
+        result, _ = step(adam, carry, batches, unroll)
+        # An unroll that ended early, or was not applied, is less work.
+        if not (result.complete.numpy() and result.finite.numpy()):
+            raise SystemExit("the unroll diverged: nothing was measured")
+
+    first, rate = common.time_calls(call, args.seconds)
+    return {
+        "inner_steps_per_s": rate * unroll,
+        "trace_s": first,
+        "peak_rss_mb": common.peak_rss_mb(),
+    }
+
+
+def peers(args: argparse.Namespace) -> list[str]:
+    """Returns the peers to run; says on stderr which are left out, and why."""
+    if args.no_peers:
+        return []
+    if args.imitation or "DM" not in args.optimizer:
+        print("peers are left out: they do DM on the meta-loss", file=sys.stderr)
+        return []
+    try:
+        tried = subprocess.run(
+            [args.jax_python, "-c", "import jax"], capture_output=True, check=False
+        )
+    except OSError:
+        tried = None
+    if tried is None or tried.returncode:
+        print(
+            f"jax and jax-checkpoint are left out: {args.jax_python} cannot import jax "
+            "(--jax-python PATH names an interpreter that can)",
+            file=sys.stderr,
+        )
+        return ["naive-tf"]
+    return list(PEERS)
+
+
+def command(args: argparse.Namespace, name: str, features: int, unroll: int) -> list[str]:
+    """Returns the command that measures one row once."""
+    here = Path(__file__).resolve()
+    if name == "naive-tf":
+        start = [sys.executable, str(here.parent / "peers" / "naive_tf.py")]
+    elif name in PEERS:
+        start = [args.jax_python, str(here.parent / "peers" / "jax_unroll.py")]
+        start += ["--checkpoint"] * (name == "jax-checkpoint")
+    else:
+        start = [sys.executable, str(here), "--worker", name]
+        start += ["--imitation"] * args.imitation
+    return [
+        *start,
+        *(f"--features={features}", f"--unroll={unroll}", f"--seconds={args.seconds}"),
+        *["--second-derivatives"] * args.second_derivatives,
+    ]
+
+
+def parse() -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optimizer",
+        type=common.listed(str, OPTIMIZERS),
+        default=list(OPTIMIZERS),
+        metavar="A,B",
+        help=f"some of {', '.join(OPTIMIZERS)} [all]",
+    )
+    for name, default, text in (
+        ("--features", "64,784", "inputs of the optimizee"),
+        ("--unroll", "20,100", "inner steps of a meta-step"),
+    ):
+        parser.add_argument(
+            name,
+            type=common.listed(common.positive(int)),
+            default=default,
+            metavar="N,M",
+            help=f"{text} [%(default)s]",
+        )
+    parser.add_argument(
+        "--second-derivatives",
+        action="store_true",
+        help="differentiate the optimizee's gradients too",
+    )
+    parser.add_argument(
+        "--imitation", action="store_true", help="the imitation loss, Adam 0.01 as teacher"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="only this project")
+    parser.add_argument(
+        "--jax-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="an interpreter that has jax [this one]",
+    )
+    parser.add_argument("--worker", choices=OPTIMIZERS, help=argparse.SUPPRESS)
+    common.add_common_options(parser, seconds=3)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    args = parse()
+    if args.worker:
+        print(json.dumps(measure(args, args.features[0], args.unroll[0])))
+        return
+    peer_names = peers(args)
+    kind = {"second_derivatives": args.second_derivatives, "imitation": args.imitation}
+    cases = [
+        common.Case(
+            {"optimizer": name, "features": features, "unroll": unroll},
+            command(args, name, features, unroll),
+        )
+        for features in args.features
+        for unroll in args.unroll
+        for name in (*args.optimizer, *peer_names)
+    ]
+    rows = common.run_alternately(cases, args.repeats, spread="inner_steps_per_s")
+    for row in rows:
+        row.pop("loss", None)
+        fastest = max(
+            (
+                r["inner_steps_per_s"]
+                for r in rows
+                if r["optimizer"] in PEERS
+                and (r["features"], r["unroll"]) == (row["features"], row["unroll"])
+            ),
+            default=None,
+        )
+        row["ratio_to_fastest_peer"] = fastest and row["inner_steps_per_s"] / fastest
+        row.update(kind)
+    common.report(
+        rows,
+        args.json,
+        {
+            "optimizer": lambda r: r["optimizer"],
+            "features": lambda r: str(r["features"]),
+            "unroll": lambda r: str(r["unroll"]),
+            "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
+            "min - max": lambda r: " - ".join(
+                common.number(r[f"inner_steps_per_s_{end}"]) for end in ("min", "max")
+            ),
+            "first call s": lambda r: common.number(r["trace_s"]),
+            "peak RSS MB": lambda r: common.number(r["peak_rss_mb"]),
+            "to fastest peer": lambda r: common.number(r["ratio_to_fastest_peer"]),
+        },
+    )
+    if len(rows) < len(cases):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
