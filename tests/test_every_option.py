@@ -297,7 +297,7 @@ def expected_hidden(run, **changed):
 def seen_hidden(run):
     state = run.first.after.optimizer_state
     if run.config["constructor"] in LSTMS:
-        return [h.numpy() for h, _ in state.lstm]
+        return [h.numpy().T for h, _ in state.lstm]
     return [state.h_param.numpy(), state.h_tensor.numpy(), state.h_global.numpy()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self._compiled_update: Callable[..., Any] | None = None
 
     def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> State:
         """Returns the state before the first step.
@@ -121,7 +123,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         state = tf.nest.pack_sequence_as(
             self._state_structure, [tf.convert_to_tensor(v.value) for v in self._state_variables]
         )
-        deltas, state = self.update(params, all_grads, state)
+        if self._compiled_update is None:
+            self._compiled_update = compiled(self.update, self.xla)
+        deltas, state = self._compiled_update(params, all_grads, state)
         changes = [
             (v, tf.cast(learning_rate, d.dtype) * d)
             for v, d in zip(known, deltas, strict=True)
@@ -155,6 +159,18 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         for i, weight in enumerate(self.network.weights):
             weight.assign(stored.pop(f"network_{i}"))
         super().load_own_variables(stored)
+
+
+def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
+    """Returns a function of tensors as one compiled operation.
+
+    Args:
+        function: What it does.
+        xla: Whether by XLA, where TensorFlow has it.
+    """
+    # As Keras does: TensorFlow has no XLA on Apple's processors.
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return tf.function(function, jit_compile=xla and not apple, autograph=False)
 
 
 def _tf_variable(variable: Any) -> tf.Variable:

@@ -18,8 +18,10 @@ from l2o.optimizer import TrainableOptimizer
 Tensors = list[tf.Tensor]
 # Coordinates in a lane: the state and the gates of more leave the cache, and of fewer cost
 # less to compute than to start.
-LARGEST_LANE = 4096
+LARGEST_LANE = 3984
 SMALLEST_LANE = 500
+# Lanes are multiples of it, so that no processor's vectors leave a rest.
+VECTOR = 16
 
 
 class Whole:
@@ -67,7 +69,8 @@ class Coordinates:
         self._dtype = dtype
         self.n = sum(self._sizes)
         self.count = count
-        self.padding = -self.n % count
+        size = -(-self.n // count)
+        self.padding = (size + -size % VECTOR) * count - self.n
 
     def cut(self, tensors: Tensors) -> list[Tensors]:
         """See `Whole.cut`."""

@@ -49,6 +49,7 @@ class MetaStep:
     Args:
         optimizer: What is trained.
         problem: What it is trained on.
+        rule: That of the optimizer, to compile it once for several problems [a new one].
         teachers: For `imitate`.
         loss_args: For all losses.
         weights: The weight of each step of an unroll.
@@ -61,6 +62,7 @@ class MetaStep:
         optimizer: TrainableOptimizer,
         problem: Problem,
         *,
+        rule: Rule | None = None,
         teachers: Sequence[Teacher] = (),
         loss_args: LossArgs = DEFAULT_LOSS,
         weights: UnrollWeights = "sum",
@@ -68,7 +70,7 @@ class MetaStep:
         second_derivatives: bool = False,
     ) -> None:
         self.optimizer = optimizer
-        self.rule = Rule(optimizer)
+        self.rule = rule or Rule(optimizer)
         self.problem = problem
         self.teachers = teachers
         self.loss_args = loss_args

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
+from l2o.optimizer.trainable import compiled
 
 Tensors = list[tf.Tensor]
 
@@ -23,13 +23,8 @@ class Rule:
     def __init__(self, optimizer: TrainableOptimizer) -> None:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
-        self._step = self._compiled(optimizer.update)
+        self._step = compiled(optimizer.update, optimizer.xla)
         self._back: dict[bool, Callable[..., Any]] = {}
-
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        # As Keras does: TensorFlow has no XLA on Apple's processors.
-        apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-        return tf.function(function, jit_compile=self.optimizer.xla and not apple, autograph=False)
 
     def step(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
         """See `TrainableOptimizer.update`."""
@@ -65,7 +60,7 @@ class Rule:
             def back(*args: Any) -> Any:
                 return self._pull(*args, to_grads=to_grads)
 
-            self._back[to_grads] = self._compiled(back)
+            self._back[to_grads] = compiled(back, self.optimizer.xla)
         return self._back[to_grads](params, grads, state, d_deltas, d_state, totals)
 
     def _pull(

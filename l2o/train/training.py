@@ -18,6 +18,7 @@ from l2o.problems import Problem, ProblemSpec
 from l2o.train import keras_optimizers
 from l2o.train.loss import LossArgs, Reduction, UnrollWeights
 from l2o.train.meta_step import MetaStep
+from l2o.train.rule import Rule
 from l2o.train.teachers import Teacher
 
 
@@ -122,10 +123,13 @@ class Training:
         for i, spec in enumerate(self._teacher_specs):
             keras_optimizers.check_teacher(spec, f"training/teachers/{i}")
 
+        rule = Rule(optimizer)
+
         def meta_step(problem: Problem, teachers: Sequence[Teacher]) -> MetaStep:
             return MetaStep(
                 optimizer,
                 problem,
+                rule=rule,
                 teachers=teachers,
                 loss_args=loss_args,
                 weights=unroll_weights,
