@@ -26,13 +26,14 @@ OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 PEERS = ("naive-tf", "jax", "jax-checkpoint")
 BATCH = 64
 CLASSES = 10
+# About as many as `digits` has.
+EXAMPLES = 1408
 
 
 def measure(args: argparse.Namespace, features: int, unroll: int) -> common.Row:
     """Measures meta-steps of `args.worker` from a fixed start."""
     import keras
     import numpy as np
-    import tensorflow as tf
 
     import l2o
     from l2o.problems import keras_problem
@@ -50,14 +51,12 @@ def measure(args: argparse.Namespace, features: int, unroll: int) -> common.Row:
         )
 
     rng = np.random.default_rng(0)
-    # An unroll of T steps takes T + 1 mini-batches: the last update is scored too.
-    examples = (unroll + 1) * BATCH
-    x = rng.uniform(size=(examples, features)).astype("float32")
-    y = rng.integers(0, CLASSES, size=examples)
+    x = rng.random(size=(EXAMPLES, features), dtype="float32")
+    y = rng.integers(0, CLASSES, size=EXAMPLES)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
     instance = problem.init(0)
-    batches = tf.nest.map_structure(tf.convert_to_tensor, problem.batches(0, 0, unroll + 1))
+    batches = problem.stream(0, 0, unroll + 1)
 
     optimizer = getattr(l2o, f"{args.worker}Optimizer")()
     teachers = []

@@ -23,6 +23,7 @@ import train as train_script
 from config.overrides import merge_overrides
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, datasets
+from l2o.problems.keras_model import Picked
 from l2o.train import STRATEGIES, RunDirectory, build_strategy, resolve_config
 from tests.problems.test_analytic import FORMULAS
 from tests.problems.test_datasets import prepare
@@ -181,6 +182,9 @@ def _spied(meta_step, kind, steps, fresh):
         numbers = (float(result.loss), float(result.objective), int(result.steps))
         new = bool(fresh)
         fresh.clear()
+        if isinstance(batches, Picked):
+            examples = meta_step.problem.dataset.train
+            batches = examples.take(batches.indices.numpy())
         steps.append(Step(kind, meta_step.problem, before, after, batches, length, *numbers, new))
         return result, after
 

@@ -23,10 +23,14 @@ class Examples(NamedTuple):
         """How many examples there are."""
         return len(self.targets)
 
-    def take(self, index: np.ndarray | tf.Tensor) -> tuple[Any, tf.Tensor]:
+    def take(self, index: np.ndarray) -> tuple[Any, tf.Tensor]:
         """Returns inputs and targets at `index`, any shape."""
-        index = np.asarray(index)
-        return tf.nest.map_structure(lambda array: tf.constant(array[index]), (*self,))
+        return self.ready(tf.nest.map_structure(lambda array: tf.constant(array[index]), (*self,)))
+
+    @staticmethod
+    def ready(rows: tuple[Any, tf.Tensor]) -> tuple[Any, tf.Tensor]:
+        """Returns what a model sees of rows of these arrays."""
+        return rows
 
     def all(self) -> tuple[Any, tf.Tensor]:
         """Returns all of them, as `take` does."""
@@ -93,4 +97,4 @@ def _array(given: Sequence[Any] | np.ndarray | tf.Tensor) -> np.ndarray:
             "dataset",
         )
     # As `fit` does: float64 is NumPy's default and nothing a network computes in.
-    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+    return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array

@@ -28,12 +28,17 @@ class Split(NamedTuple):
         """How many examples there are."""
         return len(self.labels)
 
-    def take(self, index: np.ndarray | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def take(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns float32 images scaled to [0, 1] and int32 labels at `index`, any shape."""
-        images = tf.gather(self.images, index)
+        return self.ready((tf.constant(self.images[index]), tf.constant(self.labels[index])))
+
+    @staticmethod
+    def ready(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what a model sees of rows of these arrays."""
+        images, labels = rows
         if images.dtype == tf.uint8:
             images = tf.cast(images, tf.float32) / 255
-        return images, tf.cast(tf.gather(self.labels, index), tf.int32)
+        return images, tf.cast(labels, tf.int32)
 
     def all(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the whole split, as `take` does."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from functools import cached_property
+from typing import Annotated, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,6 +25,15 @@ CLASSIFICATION_LOSSES = (
     keras.losses.SparseCategoricalCrossentropy,
     keras.losses.CategoricalCrossentropy,
 )
+
+# Bytes of a data set that is kept beside the graph, for mini-batches to be gathered there.
+LARGEST_IN_GRAPH = 2**30
+
+
+class Picked(NamedTuple):
+    """Mini-batches by their examples' indices, [..., batch_size], gathered where they are used."""
+
+    indices: tf.Tensor
 
 
 class KerasProblem(Problem):
@@ -120,6 +130,9 @@ class KerasProblem(Problem):
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """See `Problem.objective`; the loss that `fit` would report for the mini-batch."""
+        if isinstance(batch, Picked):
+            rows = tf.nest.map_structure(lambda x: tf.gather(x, batch.indices), self._examples)
+            batch = self.dataset.train.ready(rows)
         inputs, targets = batch
         model = self._model
         variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -139,6 +152,19 @@ class KerasProblem(Problem):
     def batches(self, seed: int, start: int, count: int) -> Any:
         """See `Problem.batches`; inputs and targets, each array [count, batch, ...]."""
         return self.dataset.train.take(self.indices(seed, start, count))
+
+    def stream(self, seed: int, start: int, count: int) -> Any:
+        """See `Problem.stream`; `Picked` unless the data set is large."""
+        size = sum(array.nbytes for array in tf.nest.flatten([*self.dataset.train]))
+        if size > LARGEST_IN_GRAPH:
+            return self.batches(seed, start, count)
+        return Picked(tf.constant(self.indices(seed, start, count)))
+
+    @cached_property
+    def _examples(self) -> Any:
+        # Tensors of its own, not constants of the graph that happens to be traced.
+        with tf.init_scope():
+            return tf.nest.map_structure(tf.constant, (*self.dataset.train,))
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Returns which examples `batches` takes: [count, batch_size] integers."""

@@ -52,7 +52,7 @@ class Problem(ABC):
         Args:
             params: As in `Instance`.
             model_state: As in `Instance`.
-            batch: One mini-batch, see `batches`.
+            batch: One mini-batch, of `batches` or of `stream`.
 
         Returns:
             The loss (scalar) and the new model_state.
@@ -70,6 +70,10 @@ class Problem(ABC):
             A nest of [count, ...] tensors; () for a problem without data.
         """
         return ()
+
+    def stream(self, seed: int, start: int, count: int) -> Batch:
+        """As `batches`, in whatever form `objective` takes fastest."""
+        return self.batches(seed, start, count)
 
 
 @dataclass(frozen=True)

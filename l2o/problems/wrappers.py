@@ -33,6 +33,10 @@ class Wrapper(Problem):
         """See `Problem.batches`; those of the inner problem."""
         return self.problem.batches(seed, start, count)
 
+    def stream(self, seed: int, start: int, count: int) -> Batch:
+        """See `Problem.stream`; those of the inner problem."""
+        return self.problem.stream(seed, start, count)
+
     def generator(self, seed: int) -> np.random.Generator:
         """Returns the source of this wrapper's own draws for the instance `seed`.
 

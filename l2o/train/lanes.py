@@ -1,8 +1,8 @@
 """How the coordinates of an optimizee are cut for the update rule.
 
-A rule that treats every coordinate alike may see them in any grouping. Equal blocks that
-fit a core's cache, as many as there are cores or more, run about 1.5 times as fast as all
-coordinates at once, and independently of each other; see docs/performance.md.
+A rule that treats every coordinate alike may see them in any grouping. Equal lanes, at
+least as many as there are cores and no larger than a core's cache, run at the same time
+and independently of each other; see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Tensors = list[tf.Tensor]
 # less to compute than to start.
 LARGEST_LANE = 3984
 SMALLEST_LANE = 500
+# Each lane takes time to trace: an optimizee of millions has large ones.
+MOST_LANES = 8
 # Lanes are multiples of it, so that no processor's vectors leave a rest.
 VECTOR = 16
 
@@ -29,6 +31,7 @@ class Whole:
 
     # Whether the rule may read the parameters' values.
     parameters = True
+    count = 1
 
     def cut(self, tensors: Tensors) -> list[Tensors]:
         """Returns the lanes of tensors shaped as the parameters."""
@@ -91,7 +94,7 @@ class Coordinates:
         """See `Whole.cut_series`."""
         flat = tf.concat(
             [
-                tf.reshape(tf.cast(t, self._dtype), [-1, size])
+                tf.reshape(tf.cast(t, self._dtype), [tf.shape(t)[0], size])
                 for t, size in zip(tensors, self._sizes, strict=True)
             ],
             1,
@@ -138,10 +141,12 @@ def lanes_for(optimizer: TrainableOptimizer, params: Sequence[tf.Tensor]) -> Lan
     if tf.config.list_logical_devices("GPU"):
         count = 1
     else:
-        count = max(1, min(_cores(), n // SMALLEST_LANE), -(-n // LARGEST_LANE))
+        wanted = max(min(cores(), n // SMALLEST_LANE), -(-n // LARGEST_LANE))
+        count = max(1, min(wanted, max(MOST_LANES, cores())))
     return Coordinates(params, count, optimizer.network.compute_dtype)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Returns how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     return len(affinity(0)) if affinity else os.cpu_count() or 1

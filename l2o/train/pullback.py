@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from l2o.problems import Problem
-from l2o.train.lanes import lanes_for
+from l2o.train.lanes import cores, lanes_for
 from l2o.train.rule import Rule, floating, replace_floating
 from l2o.train.unroll import (
     Carry,
@@ -76,7 +76,7 @@ def pullback(
     past, ran = trajectory.past, trajectory.steps
     lanes = lanes_for(rule.optimizer, carry.params)
     states = lanes.cut_state(carry.optimizer_state)
-    every = checkpoint_interval(carry.optimizer_state, steps)
+    every = checkpoint_interval(lanes, carry.optimizer_state, steps)
     d_values = lanes.cut_series(list(d_parameters)) if d_parameters else []
 
     def inputs(lane: int, t: tf.Tensor) -> tuple[Tensors, Tensors]:
@@ -190,7 +190,12 @@ def pullback(
     count = len(states)
     # With evaluations in between, all lanes have to go together.
     groups = [range(count)] if keep is Keep.EVALUATIONS else [[lane] for lane in range(count)]
-    return [tf.add_n(parts) for parts in zip(*[back(group) for group in groups], strict=True)]
+    done: list[Tensors] = []
+    for k, group in enumerate(groups):
+        # More at a time than there are cores would only take more memory.
+        with tf.control_dependencies(done[k - cores()] if k >= cores() else []):
+            done.append(back(group))
+    return [tf.add_n(parts) for parts in zip(*done, strict=True)]
 
 
 def _add(a: Tensors, b: Tensors) -> Tensors:

@@ -217,7 +217,7 @@ class Training:
                 carry, age = meta_step.start(problem.init(seed), state, seed), 0
             length = draw_length(rng)
             # The last mini-batch scores this unroll and starts the next.
-            batches = problem.batches(data_seed, position, length + 1)
+            batches = problem.stream(data_seed, position, length + 1)
             result, carry, imitation = step(carry, batches, length)
             loss, objective, finite, complete, steps = (t.numpy() for t in result)
             position, age, done = position + length, age + 1, done + 1

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from l2o.problems import Problem
-from l2o.train.lanes import lanes_for
+from l2o.train.lanes import Lanes, cores, lanes_for
 from l2o.train.rule import Rule
 
 Tensors = list[tf.Tensor]
-# What the states of an unroll may take, in bytes; of a longer one only some are kept.
+# Bytes that the states of all steps of an unroll may take; of a longer one only some are kept.
 MEMORY = 128 * 2**20
 
 
@@ -105,7 +105,7 @@ def unroll(
     """
     lanes = lanes_for(rule.optimizer, carry.params)
     start = carry._replace(optimizer_state=lanes.cut_state(carry.optimizer_state))
-    every = checkpoint_interval(carry.optimizer_state, steps)
+    every = checkpoint_interval(lanes, carry.optimizer_state, steps)
 
     def remember(past: History, i: tf.Tensor, now: Carry, lane_grads: list[Tensors]) -> History:
         # Of a stretch the first state stays: the last one written at ceil(i / k) is i = jk.
@@ -188,16 +188,22 @@ def evaluate(
     return f, grads, model_state
 
 
-def checkpoint_interval(state: Any, steps: tf.Tensor) -> tf.Tensor:
-    """Returns k: the state before every k-th update is kept, as `MEMORY` allows.
+def checkpoint_interval(lanes: Lanes, state: Any, steps: tf.Tensor) -> tf.Tensor:
+    """Returns k: the state before every k-th update is kept.
+
+    All of them if they fit `MEMORY`. If not, going back computes the states of a stretch of
+    k steps again, in as many lanes at a time as there are cores; k is where those and the
+    T / k states that are kept together take the least.
 
     Args:
+        lanes: Of the unroll.
         state: The optimizer's state.
-        steps: int32 scalar, length of the unroll.
+        steps: int32 scalar T, length of the unroll.
     """
     size = sum(leaf.shape.num_elements() * leaf.dtype.size for leaf in tf.nest.flatten(state))
-    wanted = tf.cast(steps, tf.float64) * (size / MEMORY)
-    return tf.maximum(tf.cast(tf.math.ceil(wanted), tf.int32), 1)
+    length = tf.cast(steps, tf.float64)
+    least = tf.sqrt(length * max(1, lanes.count / cores()))
+    return tf.where(length * size <= MEMORY, 1, tf.cast(tf.math.ceil(least), tf.int32))
 
 
 def _arrays(nest: Any, size: tf.Tensor) -> list[tf.TensorArray]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from l2o.errors import UserError
-from l2o.problems import datasets, keras_problem, mlp_classifier
+from l2o.problems import RandomScaling, datasets, keras_model, keras_problem, mlp_classifier
 from l2o.train.meta_step import MetaStep
 from l2o.train.rule import Rule
 from l2o.train.teachers import Teacher
@@ -366,3 +366,33 @@ def test_a_model_that_is_not_fresh_is_refused():
         problem = keras_problem(build_model, (X, Y), "mse", batch_size=8)
         with pytest.raises(UserError, match="expected a fresh model"):
             problem.init(0)
+
+
+@pytest.mark.parametrize("limit", [0, 2**30], ids=["large", "in graph"])
+def test_a_stream_is_the_batches_wherever_they_are_gathered(monkeypatch, limit):
+    monkeypatch.setattr(keras_model, "LARGEST_IN_GRAPH", limit)
+    for problem in (
+        mlp_classifier(batch_size=100),
+        keras_problem(regression(), (X, Y), "mse", batch_size=8),
+        RandomScaling(mlp_classifier(batch_size=100)),
+    ):
+        stream, batches = (f(3, 1, 2) for f in (problem.stream, problem.batches))
+        instance = problem.init(0)
+        assert isinstance(stream, keras_model.Picked) == bool(limit)
+
+        @tf.function(autograph=False)
+        def losses(nest, problem=problem, instance=instance):
+            return [
+                problem.objective(*instance, tf.nest.map_structure(lambda b, i=i: b[i], nest))[0]
+                for i in range(2)
+            ]
+
+        np.testing.assert_allclose(losses(stream), losses(batches), rtol=1e-6)
+        # The set is fed to the graph, not written into it.
+        graph = losses.get_concrete_function(stream).graph
+        sizes = [
+            op.outputs[0].shape.num_elements()
+            for op in graph.get_operations()
+            if op.type == "Const"
+        ]
+        assert max(sizes) < 1000
