@@ -13,6 +13,7 @@ backward pass).
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -30,8 +31,8 @@ CLASSES = 10
 EXAMPLES = 1408
 
 
-def measure(args: argparse.Namespace, features: int, unroll: int) -> common.Row:
-    """Measures meta-steps of `args.worker` from a fixed start."""
+def measure(args: argparse.Namespace, features: int, unroll: int, instances: int) -> common.Row:
+    """Measures meta-steps of `args.worker` from fixed starts."""
     import keras
     import numpy as np
 
@@ -56,34 +57,34 @@ def measure(args: argparse.Namespace, features: int, unroll: int) -> common.Row:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
     instance = problem.init(0)
-    batches = problem.stream(0, 0, unroll + 1)
-
     optimizer = getattr(l2o, f"{args.worker}Optimizer")()
-    teachers = []
-    if args.imitation:
-        teachers = [Teacher(keras.optimizers.Adam(0.01), problem, instance.params, False)]
     meta = MetaStep(
         optimizer,
         problem,
-        teachers=teachers,
         loss_args=LossArgs(scale_objective=False, use_log_objective=False),
         weights="sum",
         second_derivatives=args.second_derivatives,
+        instances=instances,
     )
+    if args.imitation:
+        create = functools.partial(keras.optimizers.Adam, 0.01)
+        meta.teachers = [Teacher(create, meta.optimizee, instance.params, False)]
     adam = keras.optimizers.Adam(1e-3)
     adam.build(optimizer.network.trainable_variables)
-    carry = meta.start(instance)
+    seeds = range(instances)
+    carry = meta.stack([meta.start(problem.init(seed), seed=seed) for seed in seeds])
+    batches = meta.stream(seeds, 0, unroll + 1)
     step = meta.imitate if args.imitation else meta.train
 
     def call() -> None:
         result, _ = step(adam, carry, batches, unroll)
         # An unroll that ended early, or was not applied, is less work.
-        if not (result.complete.numpy() and result.finite.numpy()):
+        if not (np.all(result.complete) and np.all(result.finite)):
             raise SystemExit("the unroll diverged: nothing was measured")
 
     first, rate = common.time_calls(call, args.seconds)
     return {
-        "inner_steps_per_s": rate * unroll,
+        "inner_steps_per_s": rate * unroll * instances,
         "trace_s": first,
         "peak_rss_mb": common.peak_rss_mb(),
     }
@@ -93,8 +94,8 @@ def peers(args: argparse.Namespace) -> list[str]:
     """Returns the peers to run; says on stderr which are left out, and why."""
     if args.no_peers:
         return []
-    if args.imitation or "DM" not in args.optimizer:
-        print("peers are left out: they do DM on the meta-loss", file=sys.stderr)
+    if args.imitation or "DM" not in args.optimizer or args.instances != [1]:
+        print("peers are left out: they do DM on the meta-loss, one instance", file=sys.stderr)
         return []
     try:
         tried = subprocess.run(
@@ -112,7 +113,9 @@ def peers(args: argparse.Namespace) -> list[str]:
     return list(PEERS)
 
 
-def command(args: argparse.Namespace, name: str, features: int, unroll: int) -> list[str]:
+def command(
+    args: argparse.Namespace, name: str, features: int, unroll: int, instances: int
+) -> list[str]:
     """Returns the command that measures one row once."""
     here = Path(__file__).resolve()
     if name == "naive-tf":
@@ -122,7 +125,7 @@ def command(args: argparse.Namespace, name: str, features: int, unroll: int) -> 
         start += ["--checkpoint"] * (name == "jax-checkpoint")
     else:
         start = [sys.executable, str(here), "--worker", name]
-        start += ["--imitation"] * args.imitation
+        start += [f"--instances={instances}", *["--imitation"] * args.imitation]
     return [
         *start,
         *(f"--features={features}", f"--unroll={unroll}", f"--seconds={args.seconds}"),
@@ -145,6 +148,7 @@ def parse() -> argparse.Namespace:
     for name, default, text in (
         ("--features", "64,784", "inputs of the optimizee"),
         ("--unroll", "20,100", "inner steps of a meta-step"),
+        ("--instances", "1", "optimizees of a meta-step, side by side; steps count for each"),
     ):
         parser.add_argument(
             name,
@@ -177,17 +181,18 @@ def main() -> None:
     """Measures what the command line says."""
     args = parse()
     if args.worker:
-        print(json.dumps(measure(args, args.features[0], args.unroll[0])))
+        print(json.dumps(measure(args, args.features[0], args.unroll[0], args.instances[0])))
         return
     peer_names = peers(args)
     kind = {"second_derivatives": args.second_derivatives, "imitation": args.imitation}
     cases = [
         common.Case(
-            {"optimizer": name, "features": features, "unroll": unroll},
-            command(args, name, features, unroll),
+            {"optimizer": name, "features": features, "unroll": unroll, "instances": instances},
+            command(args, name, features, unroll, instances),
         )
         for features in args.features
         for unroll in args.unroll
+        for instances in args.instances
         for name in (*args.optimizer, *peer_names)
     ]
     rows = common.run_alternately(cases, args.repeats, spread="inner_steps_per_s")
@@ -211,6 +216,7 @@ def main() -> None:
             "optimizer": lambda r: r["optimizer"],
             "features": lambda r: str(r["features"]),
             "unroll": lambda r: str(r["unroll"]),
+            "instances": lambda r: str(r["instances"]),
             "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
             "min - max": lambda r: " - ".join(
                 common.number(r[f"inner_steps_per_s_{end}"]) for end in ("min", "max")

@@ -23,10 +23,10 @@ def unroll_weights(kind: UnrollWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.
             callable that takes the int n and returns an [n] tensor.
         steps: int32 scalar n.
         ran: int32 scalar, how many steps ran before the unroll ended: the last of them is
-            the final one.
+            the final one. Of several optimizees [K].
 
     Returns:
-        [n] float32.
+        [n] float32, or [n, K].
     """
     if callable(kind):
         function = kind  # a user's Python, which wants an int: called on the host
@@ -35,11 +35,13 @@ def unroll_weights(kind: UnrollWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.
             [steps],
             tf.float32,
         )
-        return tf.ensure_shape(weights, [None])
-    if kind == "last":
-        return tf.one_hot(ran - 1, steps)
-    ones = tf.ones([steps])
-    return ones / tf.cast(steps, tf.float32) if kind == "mean" else ones
+        weights = tf.ensure_shape(weights, [None])
+    elif kind == "last":
+        return tf.one_hot(ran - 1, steps, axis=0)
+    else:
+        ones = tf.ones([steps])
+        weights = ones / tf.cast(steps, tf.float32) if kind == "mean" else ones
+    return weights[:, tf.newaxis] + tf.zeros_like(ran, tf.float32) if ran.shape.rank else weights
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class LossArgs:
     def ended(self, f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
         """Returns whether `obj_train_max_multiplier` ends the unroll at f."""
         if self.obj_train_max_multiplier <= 0:
-            return tf.zeros([], tf.bool)
+            return tf.zeros_like(f, tf.bool)
         return f > f_0 + (self.obj_train_max_multiplier - 1) * tf.abs(f_0)
 
 
@@ -84,13 +86,13 @@ def meta_loss(trajectory: Trajectory, weights: tf.Tensor, args: LossArgs) -> tf.
 
     Args:
         trajectory: Steps behind `trajectory.steps` do not count.
-        weights: [T].
+        weights: [T], or [T, K] of several optimizees.
         args: Which of the above.
 
     Returns:
-        A scalar; not finite if a step's objective is not.
+        A scalar, or [K]; not finite if a step's objective is not.
     """
-    ran = tf.range(tf.shape(weights)[0]) < trajectory.steps
+    ran = _ran(trajectory, weights)
     # 1 where no step ran: a logarithm there must have a finite gradient, times 0.
     f = tf.where(ran, trajectory.objectives, tf.ones_like(trajectory.objectives))
     f_0 = tf.where(ran, trajectory.references, tf.ones_like(f))
@@ -101,7 +103,13 @@ def meta_loss(trajectory: Trajectory, weights: tf.Tensor, args: LossArgs) -> tf.
             value -= tf.math.log(f_0 + epsilon)
     else:
         value = f / (f_0 + epsilon) if args.scale_objective else f
-    return tf.reduce_sum(tf.where(ran, tf.cast(weights, f.dtype) * value, tf.zeros_like(f)))
+    return tf.reduce_sum(tf.where(ran, tf.cast(weights, f.dtype) * value, tf.zeros_like(f)), 0)
+
+
+def _ran(trajectory: Trajectory, weights: tf.Tensor) -> tf.Tensor:
+    """Returns which steps ran, shaped as the weights."""
+    i = tf.range(tf.shape(weights)[0])
+    return (i[:, tf.newaxis] if weights.shape.rank == 2 else i) < trajectory.steps
 
 
 def imitation_loss(
@@ -120,19 +128,20 @@ def imitation_loss(
     Args:
         trajectory: The student's, with `parameters`.
         teachers: Per teacher and parameter [T, ...], over the same mini-batches.
-        weights: [T].
+        weights: [T], or [T, K] of several optimizees.
         args: Whether to take the logarithm, and epsilon.
         reduction: Over teachers: "mean" or "max".
 
     Returns:
-        A scalar.
+        A scalar, or [K].
     """
     dtype = trajectory.objectives.dtype
+    within = weights.shape.rank
     distances = tf.stack(
         [
             tf.add_n(
                 [
-                    tf.cast(tf.reduce_sum(tf.square(p - q), tf.range(1, tf.rank(p))), dtype)
+                    tf.cast(tf.reduce_sum(tf.square(p - q), range(within, p.shape.rank)), dtype)
                     for p, q in zip(trajectory.parameters, teacher, strict=True)
                 ]
             )
@@ -143,6 +152,6 @@ def imitation_loss(
     distance = reduce(distances, axis=0)
     if args.use_log_objective:
         distance = tf.math.log(distance + tf.constant(args.epsilon, distance.dtype))
-    ran = tf.range(tf.shape(weights)[0]) < trajectory.steps
     weighted = tf.cast(weights, distance.dtype) * distance
-    return tf.reduce_sum(tf.where(ran, weighted, tf.zeros_like(distance)))
+    ran = _ran(trajectory, weights)
+    return tf.reduce_sum(tf.where(ran, weighted, tf.zeros_like(distance)), 0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem
+from l2o.train import several
 from l2o.train.loss import (
     LossArgs,
     Reduction,
@@ -20,6 +21,7 @@ from l2o.train.loss import (
 )
 from l2o.train.pullback import pullback, what_to_keep
 from l2o.train.rule import Rule
+from l2o.train.several import Several, keep_where
 from l2o.train.teachers import Teacher
 from l2o.train.unroll import Carry, Trajectory, never, unroll
 
@@ -27,11 +29,12 @@ DEFAULT_LOSS = LossArgs()
 
 
 class StepResult(NamedTuple):
-    """What a meta-step reports, as scalars still on the device.
+    """What a meta-step reports, tensors still on the device: scalars, or [instances].
 
     loss: Meta- or imitation loss of the unroll.
     objective: The optimizee's last objective.
-    finite: Whether loss and gradients were finite; if not, nothing was applied.
+    finite: Whether it took part in the update of the weights: its loss was finite, and so
+        were the gradients of all of them together.
     complete: Whether all updates ran and the optimizee is fit to go on.
     steps: int32, how many updates ran.
     """
@@ -55,6 +58,8 @@ class MetaStep:
         weights: The weight of each step of an unroll.
         reduction: Over teachers.
         second_derivatives: Whether optimizee gradients are differentiated.
+        instances: How many optimizees an unroll has, side by side; the gradient is the mean
+            of theirs [1].
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class MetaStep:
         weights: UnrollWeights = "sum",
         reduction: Reduction = "mean",
         second_derivatives: bool = False,
+        instances: int = 1,
     ) -> None:
         self.optimizer = optimizer
         self.rule = rule or Rule(optimizer)
@@ -77,10 +83,13 @@ class MetaStep:
         self.weights = weights
         self.reduction = reduction
         self.second_derivatives = second_derivatives
+        self.instances = instances
+        # One alone needs no axis.
+        self.optimizee = problem if instances == 1 else Several(problem, instances)
         self._compiled: dict[Any, Any] = {}
 
     def start(self, instance: Instance, optimizer_state: Any = None, seed: int = 0) -> Carry:
-        """Returns the carry at the start of an optimizee.
+        """Returns the carry at the start of one optimizee.
 
         Args:
             instance: The optimizee.
@@ -91,6 +100,29 @@ class MetaStep:
             optimizer_state = self.optimizer.initial_state(instance.params, seed)
         return Carry(instance.params, instance.model_state, optimizer_state)
 
+    def stack(self, carries: Sequence[Carry]) -> Carry:
+        """Returns the carry of all instances from one for each."""
+        return carries[0] if self.instances == 1 else several.stack(carries)
+
+    def put(self, carry: Carry, index: int, one: Carry) -> Carry:
+        """Returns the carry with instance `index` replaced."""
+        return one if self.instances == 1 else several.put(carry, index, one)
+
+    def take(self, nest: Any, index: int) -> Any:
+        """Returns what instance `index` has of a part of the carry."""
+        return nest if self.instances == 1 else several.take(nest, index)
+
+    def stream(self, names: Sequence[int], start: int, count: int) -> Any:
+        """Returns mini-batches `start` to `start + count` of each instance's stream.
+
+        Args:
+            names: Per instance, the seed of `Problem.stream`.
+            start: As there.
+            count: As there.
+        """
+        streams = [self.problem.stream(name, start, count) for name in names]
+        return streams[0] if self.instances == 1 else several.stack(streams, axis=1)
+
     def train(
         self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: int
     ) -> tuple[StepResult, Carry]:
@@ -99,7 +131,7 @@ class MetaStep:
         Args:
             meta_optimizer: A Keras optimizer built on the learned weights.
             carry: Where the unroll starts.
-            batches: [steps + 1, ...], see `unroll`.
+            batches: [steps + 1, ...], or [steps + 1, instances, ...]; see `unroll`.
             steps: Length of the unroll, at least 1.
 
         Returns:
@@ -186,7 +218,7 @@ class MetaStep:
         # `obj_train_max_multiplier` is for training: what ends early would validate well.
         trajectory = unroll(
             self.rule,
-            self.problem,
+            self.optimizee,
             carry,
             batches,
             steps,
@@ -195,7 +227,8 @@ class MetaStep:
         )
         weights = unroll_weights(self.weights, steps, trajectory.steps)
         loss = meta_loss(trajectory, weights, self.loss_args)
-        return _result(loss, tf.math.is_finite(loss), trajectory, steps), trajectory.carry
+        valid = trajectory.healthy & tf.math.is_finite(loss)
+        return _result(loss, valid, trajectory, steps), trajectory.carry
 
     def _learn(
         self,
@@ -206,8 +239,8 @@ class MetaStep:
         score: Callable[[Trajectory, tf.Tensor], tf.Tensor],
         **options: Any,
     ) -> tuple[StepResult, Carry]:
-        unrolled = (self.rule, self.problem, carry, batches, steps)
-        keep = what_to_keep(self.problem, carry, batches, self.second_derivatives)
+        unrolled = (self.rule, self.optimizee, carry, batches, steps)
+        keep = what_to_keep(self.optimizee, carry, batches, self.second_derivatives)
         trajectory = unroll(*unrolled, ended=self.loss_args.ended, keep=keep, **options)
         weights = unroll_weights(self.weights, steps, trajectory.steps)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -216,22 +249,28 @@ class MetaStep:
         d_objectives, d_parameters = tape.gradient(
             loss, [trajectory.objectives, trajectory.parameters]
         )
-        grads = pullback(
+        valid = trajectory.healthy & tf.math.is_finite(loss)
+        # What one optimizee did must not spoil the mean of the others.
+        if d_objectives is not None:
+            (d_objectives,) = keep_where(valid, [d_objectives], axis=1)
+        sums = pullback(
             *unrolled,
             trajectory,
             d_objectives,
-            d_parameters,
+            keep_where(valid, d_parameters, axis=1),
             keep=keep,
             second_derivatives=self.second_derivatives,
         )
-        finite = tf.reduce_all([tf.math.is_finite(loss), *map(_all_finite, grads)])
+        count = tf.reduce_sum(tf.cast(valid, tf.int32))
+        grads = [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in sums]
+        finite = tf.reduce_all([count > 0, *map(_all_finite, grads)])
 
         def apply() -> tf.Tensor:
             meta_optimizer.apply(grads, self.rule.weights)
             return finite
 
         tf.cond(finite, apply, lambda: finite)
-        return _result(loss, finite, trajectory, steps), trajectory.carry
+        return _result(loss, valid & finite, trajectory, steps), trajectory.carry
 
 
 def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
@@ -241,9 +280,16 @@ def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
 def _result(
     loss: tf.Tensor, finite: tf.Tensor, trajectory: Trajectory, steps: tf.Tensor
 ) -> StepResult:
-    objective = trajectory.objectives[trajectory.steps - 1]
-    healthy = tf.math.is_finite(objective) & tf.reduce_all(
-        [_all_finite(p) for p in trajectory.carry.params]
+    last = tf.maximum(trajectory.steps - 1, 0)
+    of = trajectory.steps.shape.rank
+    objective = (
+        tf.gather(trajectory.objectives, last)
+        if not of
+        else tf.gather(tf.transpose(trajectory.objectives), last, batch_dims=1)
     )
-    complete = healthy & (trajectory.steps == steps)
+    fit = [
+        tf.reduce_all(tf.math.is_finite(p), range(of, p.shape.rank))
+        for p in trajectory.carry.params
+    ]
+    complete = tf.reduce_all([trajectory.healthy, *fit], 0) & (trajectory.steps == steps)
     return StepResult(loss, objective, finite, complete, trajectory.steps)

@@ -18,9 +18,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from l2o.problems import Problem
 from l2o.train.lanes import cores, lanes_for
 from l2o.train.rule import Rule, floating, replace_floating
+from l2o.train.several import Optimizee, Several, count_of, keep_where
 from l2o.train.unroll import (
     Carry,
     Keep,
@@ -32,7 +32,7 @@ from l2o.train.unroll import (
 )
 
 
-def what_to_keep(problem: Problem, carry: Carry, batches: Any, second_derivatives: bool) -> Keep:
+def what_to_keep(problem: Optimizee, carry: Carry, batches: Any, second_derivatives: bool) -> Keep:
     """Returns what `unroll` must record for `pullback`.
 
     Args:
@@ -47,7 +47,7 @@ def what_to_keep(problem: Problem, carry: Carry, batches: Any, second_derivative
 
 def pullback(
     rule: Rule,
-    problem: Problem,
+    problem: Optimizee,
     carry: Carry,
     batches: Any,
     steps: tf.Tensor,
@@ -68,20 +68,25 @@ def pullback(
         steps: As for `unroll`.
         trajectory: What `unroll` returned.
         d_objectives: [T], the gradient of a loss by its objectives; None if there is none.
+            Of several optimizees [T, K], zeros for one that is not healthy.
         d_parameters: Per parameter [T, ...], that by its parameters [none].
         keep: What `unroll` recorded: `what_to_keep`.
         second_derivatives: Whether the gradients that the rule got are differentiated
             [False: they are constants].
     """
-    past, ran = trajectory.past, trajectory.steps
-    lanes = lanes_for(rule.optimizer, carry.params)
+    past, several = trajectory.past, count_of(problem)
+    ran = tf.reduce_max(trajectory.steps) if several else trajectory.steps
+    lanes = lanes_for(rule.optimizer, carry.params, several)
+    rule = rule.stacked if lanes.stacked else rule
     states = lanes.cut_state(carry.optimizer_state)
     every = checkpoint_interval(lanes, carry.optimizer_state, steps)
     d_values = lanes.cut_series(list(d_parameters)) if d_parameters else []
 
     def inputs(lane: int, t: tf.Tensor) -> tuple[Tensors, Tensors]:
         grads = [a.read(t) for a in past.grads[lane]]
-        return [a.read(t) for a in past.params] if lanes.parameters else grads, grads
+        if not lanes.parameters:
+            return grads, grads
+        return lanes.cut([a.read(t) for a in past.params])[lane], grads
 
     def stretch(lane: int, t: tf.Tensor) -> list[tf.TensorArray]:
         """Runs the updates up to t again, from the last state before them that was kept."""
@@ -126,7 +131,7 @@ def pullback(
             elif d_f is not None:
                 for k, lane in enumerate(group):
                     grads = [a.read(i) for a in past.grads[lane]]
-                    d_x[k] = _add(d_x[k], [tf.cast(d_f, g.dtype) * g for g in grads])
+                    d_x[k] = _add(d_x[k], lanes.scale(lane, d_f, grads))
             if d_values:
                 d_x = [_add(d_x[k], [v[t] for v in d_values[lane]]) for k, lane in enumerate(group)]
             d_x, d_states, kept, lane_grads = list(d_x), list(d_states), list(kept), []
@@ -185,6 +190,9 @@ def pullback(
             output_gradients=[d_f, *d_grads, *d_model],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        if several:
+            good = past.good[0].read(i)
+            d_params, d_before = keep_where(good, d_params), keep_where(good, d_before)
         return d_params, d_before
 
     count = len(states)
@@ -202,13 +210,16 @@ def _add(a: Tensors, b: Tensors) -> Tensors:
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
-def _state_matters(problem: Problem, carry: Carry, batches: Any) -> bool:
+def _state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
     """Returns whether an objective depends on earlier parameters through the model's state.
 
     The moving averages of batch normalization depend on them, but no objective on those.
     """
     if not floating(carry.model_state):
         return False
+    # One of several is like the others.
+    skip = int(isinstance(optimizee, Several))
+    problem = optimizee.problem if isinstance(optimizee, Several) else optimizee
     found = []
 
     def look(params: Tensors, model_state: Any, batch: Any) -> None:
@@ -231,12 +242,12 @@ def _state_matters(problem: Problem, carry: Carry, batches: Any) -> bool:
             ]
         found.append(any(a and b for a, b in zip(reached, depends(f, leaves), strict=True)))
 
-    def spec(tensor: tf.Tensor) -> tf.TensorSpec:
-        return tf.TensorSpec(tensor.shape, tensor.dtype)
+    def specs(nest: Any, skip: int) -> Any:
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[skip:], t.dtype), nest)
 
     tf.function(look, autograph=False).get_concrete_function(
-        tf.nest.map_structure(spec, list(carry.params)),
-        tf.nest.map_structure(spec, carry.model_state),
-        tf.nest.map_structure(lambda b: tf.TensorSpec(b.shape[1:], b.dtype), batches),
+        specs(list(carry.params), skip),
+        specs(carry.model_state, skip),
+        specs(batches, 1 + skip),
     )
     return found[-1]

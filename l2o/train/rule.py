@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +19,31 @@ class Rule:
 
     Args:
         optimizer: Whose `update` it is.
+        stacked: Whether all tensors have a first axis for several optimizees [False].
     """
 
-    def __init__(self, optimizer: TrainableOptimizer) -> None:
+    def __init__(self, optimizer: TrainableOptimizer, stacked: bool = False) -> None:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
-        self._step = compiled(optimizer.update, optimizer.xla)
+        self._update = self._of_several if stacked else optimizer.update
+        self._step = compiled(self._update, optimizer.xla)
         self._back: dict[bool, Callable[..., Any]] = {}
+
+    @functools.cached_property
+    def stacked(self) -> Rule:
+        """The same rule for several optimizees."""
+        return Rule(self.optimizer, stacked=True)
+
+    def _of_several(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
+        def update(one: tuple[Tensors, Tensors, Any]) -> tuple[Tensors, Any]:
+            return self.optimizer.update(*one)
+
+        all_ = (params, grads, state)
+        if grads[0].shape[0] == 1:
+            # TensorFlow would pick the only one by an operation with a sparse gradient.
+            one = update(tf.nest.map_structure(lambda leaf: tf.squeeze(leaf, 0), all_))
+            return tf.nest.map_structure(lambda leaf: leaf[tf.newaxis], one)
+        return tf.vectorized_map(update, all_, warn=False)
 
     def step(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
         """See `TrainableOptimizer.update`."""
@@ -78,7 +97,7 @@ class Rule:
         variables = [v.value for v in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([sources, variables])
-            deltas, new_state = self.optimizer.update(params, grads, state)
+            deltas, new_state = self._update(params, grads, state)
         (d_params, d_grads, d_old), d_weights = tape.gradient(
             [*deltas, *floating(new_state)],
             [sources, variables],

@@ -10,10 +10,7 @@ import numpy as np
 from l2o import seeds
 from l2o.train.progress import Progress, Silent
 from l2o.train.run_directory import Row, RunDirectory
-from l2o.train.training import Training, Unroll
-
-# Optimizees of each problem that a validation takes the mean of.
-VALIDATION_INSTANCES = 4
+from l2o.train.training import VALIDATION_INSTANCES, Training, Unroll
 
 
 class Period(NamedTuple):
@@ -154,21 +151,23 @@ class BaseStrategy:
 
     def _validate(self, period: Period, report: Callable[[str, int], None]) -> float:
         losses: list[float] = []
-        for instance in range(VALIDATION_INSTANCES):
-            for index in range(len(self.training.validation_problems)):
-                # The same optimizees after every period, so that losses compare.
-                rng = seeds.generator(self.seed, seeds.VALIDATION, instance, index)
-                for unroll in self.training.validate(index, rng, period.validation_unroll):
-                    losses.append(unroll.loss)
-                    report(f"validation, loss {unroll.loss:.3f}", 0)
-                report("validation", 1)
+        for index in range(len(self.training.validation_problems)):
+            # The same optimizees after every period, so that losses compare.
+            rngs = [
+                seeds.generator(self.seed, seeds.VALIDATION, instance, index)
+                for instance in range(VALIDATION_INSTANCES)
+            ]
+            for unroll in self.training.validate(index, rngs, period.validation_unroll):
+                losses.append(unroll.loss)
+                report(f"validation, loss {unroll.loss:.3f}", 0)
+            report("validation", 1)
         return float(np.mean(losses)) if np.isfinite(losses).all() else np.inf
 
     def _reporter(
         self, period: Period, rows: Sequence[Row], opens_stage: bool, progress: Progress
     ) -> Callable[[str, int], None]:
         """Returns a function that tells `progress` a text and how many iterations are done."""
-        validation = VALIDATION_INSTANCES * len(self.training.validation_problems)
+        validation = len(self.training.validation_problems)
         total = self.epochs_per_period * len(self.training.problems) + validation
         total += validation if opens_stage else 0
         before = self.share_done(rows)

@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from l2o.problems import Problem
-from l2o.train.unroll import Carry
+from l2o.train.several import Optimizee, count_of, stack, take
+from l2o.train.unroll import Carry, batch_at, evaluate
 
 
 class Teacher:
-    """A Keras optimizer with variables of its own for one problem's parameters.
+    """A Keras optimizer with variables of its own for the parameters of each optimizee.
 
     Args:
-        optimizer: An optimizer not built yet.
-        problem: What it optimizes.
-        params: Values with the shapes of the problem's parameters.
+        create: Returns an optimizer not built yet. Each optimizee gets one: what a rule may
+            do across parameters, as clipping by their norm, it must not do across optimizees.
+        optimizee: What it optimizes.
+        params: Of one instance; only shapes and dtypes matter.
         persistent: Whether its state (momenta) lives on between unrolls.
     """
 
     def __init__(
         self,
-        optimizer: keras.optimizers.Optimizer,
-        problem: Problem,
+        create: Callable[[], keras.optimizers.Optimizer],
+        optimizee: Optimizee,
         params: list[tf.Tensor],
         persistent: bool,
     ) -> None:
-        self.optimizer = optimizer
-        self.problem = problem
+        self.optimizee = optimizee
         self.persistent = persistent
+        self.optimizers = [create() for _ in range(count_of(optimizee) or 1)]
         self._params = [
-            keras.Variable(p, dtype=p.dtype.name, name=f"param_{i}") for i, p in enumerate(params)
+            [keras.Variable(p, dtype=p.dtype.name, name=f"param_{i}") for i, p in enumerate(params)]
+            for _ in self.optimizers
         ]
-        optimizer.build(self._params)
-        self._initial = [tf.convert_to_tensor(v.value) for v in optimizer.variables]
+        for optimizer, variables in zip(self.optimizers, self._params, strict=True):
+            optimizer.build(variables)
+        self._initial = [tf.convert_to_tensor(v.value) for v in self.optimizers[0].variables]
 
     @property
     def state(self) -> list[keras.Variable]:
-        """The optimizer's variables."""
-        return self.optimizer.variables
+        """The variables of all optimizers."""
+        return [v for optimizer in self.optimizers for v in optimizer.variables]
 
     def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> list[tf.Tensor]:
         """Optimizes from where the student starts; call it while tracing.
@@ -53,40 +57,53 @@ class Teacher:
         Returns:
             Per parameter [steps, ...]: its value after each update.
         """
-        for variable, value in zip(self._params, carry.params, strict=True):
-            variable.assign(value)
+        for variables, values in zip(self._params, self._each(carry.params), strict=True):
+            _assign(variables, values)
         if not self.persistent:
-            for variable, value in zip(self.state, self._initial, strict=True):
-                variable.assign(value)
+            for optimizer in self.optimizers:
+                _assign(optimizer.variables, self._initial)
 
         def step(i: tf.Tensor, model_state: Any, record: Any) -> Any:
-            params = [tf.convert_to_tensor(v.value) for v in self._params]
-            batch = tf.nest.map_structure(lambda b: b[i], batches)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(params)
-                f, model_state = self.problem.objective(params, model_state, batch)
-            self.optimizer.apply(
-                tape.gradient(f, params, unconnected_gradients=tf.UnconnectedGradients.ZERO),
-                self._params,
+            _, grads, model_state = evaluate(
+                self.optimizee, self._values(), model_state, batch_at(batches, i)
             )
-            record = [
-                array.write(i, tf.convert_to_tensor(v.value))
-                for array, v in zip(record, self._params, strict=True)
-            ]
+            for optimizer, own, variables in zip(
+                self.optimizers, self._each(grads), self._params, strict=True
+            ):
+                optimizer.apply(own, variables)
+            values = self._values()
+            record = [array.write(i, v) for array, v in zip(record, values, strict=True)]
             return i + 1, model_state, record
 
         record = [tf.TensorArray(p.dtype, size=steps, element_shape=p.shape) for p in carry.params]
         *_, record = tf.while_loop(
             lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), carry.model_state, record)
         )
-        # A persistent state that has diverged would teach nothing ever again.
-        finite = tf.reduce_all(
-            [
-                tf.reduce_all(tf.math.is_finite(v.value))
-                for v in [*self.state, *self._params]
-                if tf.as_dtype(v.dtype).is_floating
-            ]
-        )
-        for variable, value in zip(self.state, self._initial, strict=True):
-            variable.assign(tf.where(finite, variable.value, value))
+        for optimizer, variables in zip(self.optimizers, self._params, strict=True):
+            # A persistent state that has diverged would teach nothing ever again.
+            finite = tf.reduce_all(
+                [
+                    tf.reduce_all(tf.math.is_finite(v.value))
+                    for v in [*optimizer.variables, *variables]
+                    if tf.as_dtype(v.dtype).is_floating
+                ]
+            )
+            for variable, value in zip(optimizer.variables, self._initial, strict=True):
+                variable.assign(tf.where(finite, variable.value, value))
         return [tf.stop_gradient(array.stack()) for array in record]
+
+    def _each(self, tensors: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+        """Returns what belongs to each optimizee."""
+        if len(self.optimizers) == 1:
+            return [tensors]
+        return [take(tensors, k) for k in range(len(self.optimizers))]
+
+    def _values(self) -> list[tf.Tensor]:
+        """Returns the parameters of all optimizees."""
+        values = [[tf.convert_to_tensor(v.value) for v in own] for own in self._params]
+        return values[0] if len(values) == 1 else stack(values)
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

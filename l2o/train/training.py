@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -17,13 +18,17 @@ from l2o.options import PYTHON_ONLY, Count, Probability
 from l2o.problems import Problem, ProblemSpec
 from l2o.train import keras_optimizers
 from l2o.train.loss import LossArgs, Reduction, UnrollWeights
-from l2o.train.meta_step import MetaStep
+from l2o.train.meta_step import MetaStep, StepResult
 from l2o.train.rule import Rule
 from l2o.train.teachers import Teacher
+from l2o.train.unroll import Carry
+
+# Optimizees of each problem that a validation takes the mean of.
+VALIDATION_INSTANCES = 4
 
 
 class Unroll(NamedTuple):
-    """What one unroll did, on the host.
+    """What one unroll of one optimizee did, on the host.
 
     loss: Meta-loss, or imitation loss if `imitation`.
     objective: The optimizee's last objective.
@@ -46,10 +51,12 @@ def _problem(spec: ProblemSpec | Problem) -> Problem:
 class Training:
     """Trains a learned optimizer on problems, one unroll at a time.
 
-    An iteration takes a fresh instance of a problem (an optimizee) and unrolls the
-    optimizer on it, again and again, each unroll starting where the last one ended:
-    for `epochs` passes over the data, or `repeat` times where there is no data. The
-    optimizee is replaced after `depth` unrolls, and whenever it has diverged.
+    An iteration takes `batch_of_problems` fresh instances of a problem (optimizees), each with
+    data in its own order, and unrolls the optimizer on them side by side, again and again,
+    each unroll starting where the last one ended: for `epochs` passes over the data, or
+    `repeat` times where there is no data. The meta-gradient is the mean of theirs. An
+    optimizee is replaced after `depth` unrolls, and whenever it has diverged; one that has
+    is left out of the mean.
 
     Args:
         optimizer: What is trained.
@@ -73,6 +80,7 @@ class Training:
             when the optimizee is replaced [False].
         second_derivatives: Whether to differentiate through the optimizee's gradient
             (Wichrowska et al. 2017) [False].
+        batch_of_problems: Optimizees of an unroll, side by side [1].
 
     Raises:
         UserError: If `p_teacher` > 0 and there is no teacher.
@@ -96,6 +104,7 @@ class Training:
         repeat: Count = 1,
         persistent: bool = False,
         second_derivatives: bool = False,
+        batch_of_problems: Count = 1,
     ) -> None:
         if p_teacher > 0 and not teachers:
             raise UserError(
@@ -109,6 +118,7 @@ class Training:
         self.depth = depth
         self.repeat = repeat
         self.persistent = persistent
+        self.batch_of_problems = batch_of_problems
         self.problems = [_problem(spec) for spec in problems]
         self.meta_optimizer = self._on_weights(meta_optimizer, "optimizer")
         self.imitation_optimizer = (
@@ -125,39 +135,45 @@ class Training:
 
         rule = Rule(optimizer)
 
-        def meta_step(problem: Problem, teachers: Sequence[Teacher]) -> MetaStep:
+        def meta_step(problem: Problem, instances: int) -> MetaStep:
             return MetaStep(
                 optimizer,
                 problem,
                 rule=rule,
-                teachers=teachers,
                 loss_args=loss_args,
                 weights=unroll_weights,
                 reduction=strategy,
                 second_derivatives=second_derivatives,
+                instances=instances,
             )
 
-        self.steps = [meta_step(problem, self._teachers(problem)) for problem in self.problems]
+        self.steps = [meta_step(problem, batch_of_problems) for problem in self.problems]
+        for step in self.steps:
+            step.teachers = self._teachers(step)
         self.validation_problems = [_problem(spec) for spec in validation_problems] or self.problems
-        self.validation_steps = (
-            [meta_step(problem, ()) for problem in self.validation_problems]
-            if validation_problems
-            else self.steps
-        )
-        # Per problem the optimizer state that outlives an optimizee; None: a fresh one.
-        self.kept_states: list[Any] = [None] * len(self.problems)
+        self.validation_steps = [
+            meta_step(problem, VALIDATION_INSTANCES) for problem in self.validation_problems
+        ]
+        # Per problem and instance the optimizer state that outlives an optimizee; None: a
+        # fresh one.
+        self.kept_states: list[list[Any]] = [[None] * batch_of_problems for _ in self.problems]
 
     def _on_weights(self, spec: Mapping[str, Any], path: str) -> keras.optimizers.Optimizer:
         optimizer = keras_optimizers.create(keras_optimizers.resolve(spec, path))
         optimizer.build(self.optimizer.network.trainable_variables)
         return optimizer
 
-    def _teachers(self, problem: Problem) -> list[Teacher]:
+    def _teachers(self, step: MetaStep) -> list[Teacher]:
         if not self._teacher_specs or self.p_teacher == 0:
             return []
-        params = problem.init(0).params
+        params = step.problem.init(0).params
         return [
-            Teacher(keras_optimizers.create(spec), problem, params, self.persistent)
+            Teacher(
+                functools.partial(keras_optimizers.create, spec),
+                step.optimizee,
+                params,
+                self.persistent,
+            )
             for spec in self._teacher_specs
         ]
 
@@ -177,57 +193,90 @@ class Training:
             p_teacher: Probability that an unroll imitates, already annealed.
 
         Yields:
-            Each unroll, when it is done.
+            Each unroll of each optimizee, when it is done.
         """
+        meta_step = self.steps[index]
 
         def step(carry: Any, batches: Any, length: int) -> Any:
-            meta_step = self.steps[index]
             if p_teacher > 0 and rng.random() < p_teacher:
                 return *meta_step.imitate(self.imitation_optimizer, carry, batches, length), True
             return *meta_step.train(self.meta_optimizer, carry, batches, length), False
 
-        state = self.kept_states[index] if self.persistent else None
-        state = yield from self._iterate(self.steps[index], rng, draw_length, step, state)
+        slots = rng.spawn(self.batch_of_problems)
+        states = self.kept_states[index] if self.persistent else [None] * len(slots)
+        states = yield from self._iterate(
+            meta_step, slots, lambda: draw_length(rng), step, list(states)
+        )
         if self.persistent:
-            self.kept_states[index] = state
+            self.kept_states[index] = states
 
-    def validate(self, index: int, rng: np.random.Generator, length: int) -> Iterator[Unroll]:
-        """As `train`, on validation problem `index`, from fresh state, changing nothing."""
+    def validate(
+        self, index: int, rngs: Sequence[np.random.Generator], length: int
+    ) -> Iterator[Unroll]:
+        """As `train`, on validation problem `index`, from fresh state, changing nothing.
+
+        Args:
+            index: Which problem.
+            rngs: Source of the draws of each of `VALIDATION_INSTANCES` optimizees.
+            length: Of each unroll.
+        """
         meta_step = self.validation_steps[index]
 
         def step(carry: Any, batches: Any, length: int) -> Any:
             return *meta_step.validate(carry, batches, length), False
 
-        yield from self._iterate(meta_step, rng, lambda _: length, step, None)
+        yield from self._iterate(meta_step, rngs, lambda: length, step, [None] * len(rngs))
 
     def _iterate(
         self,
         meta_step: MetaStep,
-        rng: np.random.Generator,
-        draw_length: Callable[[np.random.Generator], int],
+        rngs: Sequence[np.random.Generator],
+        draw_length: Callable[[], int],
         step: Callable[..., Any],
-        state: Any,
-    ) -> Generator[Unroll, None, Any]:
-        problem = meta_step.problem
-        data_seed = seeds.draw(rng)
-        carry, age, position, done = None, 0, 0, 0
+        states: list[Any],
+    ) -> Generator[Unroll, None, list[Any]]:
+        problem, slots = meta_step.problem, range(len(rngs))
+        streams = [seeds.draw(rng) for rng in rngs]
+        carry: Carry | None = None
+        position, done = 0, 0
+        # Unrolls of each optimizee since it was fresh.
+        ages = [0 for _ in slots]
+        due = list(slots)
         while not self._finished(problem, position, done):
-            if carry is None or (self.depth and age == self.depth):
-                seed = seeds.draw(rng)
-                carry, age = meta_step.start(problem.init(seed), state, seed), 0
-            length = draw_length(rng)
-            # The last mini-batch scores this unroll and starts the next.
-            batches = problem.stream(data_seed, position, length + 1)
-            result, carry, imitation = step(carry, batches, length)
-            loss, objective, finite, complete, steps = (t.numpy() for t in result)
-            position, age, done = position + length, age + 1, done + 1
-            if complete:
-                state = carry.optimizer_state if self.persistent else None
+            fresh = {k: self._start(meta_step, rngs[k], states[k]) for k in due}
+            if carry is None or len(fresh) == len(slots):
+                carry = meta_step.stack(list(fresh.values()))
             else:
+                for k, one in fresh.items():
+                    carry = meta_step.put(carry, k, one)
+            length = draw_length()
+            # The last mini-batch scores this unroll and starts the next.
+            batches = meta_step.stream(streams, position, length + 1)
+            result, carry, imitation = step(carry, batches, length)
+            result = StepResult(*map(np.atleast_1d, result))
+            position, done = position + length, done + 1
+            due = []
+            for k in slots:
                 # A diverged optimizee teaches nothing more, nor does its state.
-                carry, state = None, None
-            yield Unroll(float(loss), float(objective), int(steps), imitation, bool(finite))
-        return state
+                ages[k] += 1
+                if not result.complete[k] or ages[k] == self.depth:
+                    ages[k] = 0
+                    due.append(k)
+                states[k] = None
+                if result.complete[k] and self.persistent:
+                    states[k] = meta_step.take(carry.optimizer_state, k)
+                yield Unroll(
+                    float(result.loss[k]),
+                    float(result.objective[k]),
+                    int(result.steps[k]),
+                    imitation,
+                    bool(result.finite[k]),
+                )
+        return states
+
+    def _start(self, meta_step: MetaStep, rng: np.random.Generator, state: Any) -> Carry:
+        seed = seeds.draw(rng)
+        return meta_step.start(meta_step.problem.init(seed), state, seed)
 
     def _finished(self, problem: Problem, position: int, done: int) -> bool:
         if problem.steps_per_epoch is None:
@@ -257,9 +306,10 @@ class Training:
             for group, variables in self.variables().items()
             for i, variable in enumerate(variables)
         }
-        for i, state in enumerate(self.kept_states):
-            for j, tensor in enumerate(tf.nest.flatten(state) if state is not None else []):
-                arrays[f"problem_{i}_state/{j}"] = tensor.numpy()
+        for i, states in enumerate(self.kept_states):
+            for k, state in enumerate(states):
+                for j, tensor in enumerate(tf.nest.flatten(state) if state is not None else []):
+                    arrays[f"problem_{i}_instance_{k}_state/{j}"] = tensor.numpy()
         return arrays
 
     def load_state(self, arrays: Mapping[str, np.ndarray], source: str) -> None:
@@ -281,18 +331,24 @@ class Training:
             fits = name in arrays and arrays[name].shape == tuple(variable.shape)
             if not fits or arrays[name].dtype != np.dtype(variable.dtype):
                 raise UserError(f"{source} does not belong to this configuration ({name})")
-        states: list[Any] = []
-        for i, (problem, step) in enumerate(zip(self.problems, self.steps, strict=True)):
-            names = [n for n in arrays if n.startswith(f"problem_{i}_state/")]
-            if not names:
-                states.append(None)
-                continue
-            like = step.optimizer.initial_state(problem.init(0).params)
-            leaves = [arrays.get(f"problem_{i}_state/{j}") for j in range(len(names))]
-            shapes = [tuple(t.shape) for t in tf.nest.flatten(like)]
-            if [None if a is None else a.shape for a in leaves] != shapes:
-                raise UserError(f"{source} does not belong to this configuration (state {i})")
-            states.append(tf.nest.pack_sequence_as(like, [tf.constant(a) for a in leaves]))
+        states = [
+            [self._kept_state(i, k, arrays, source) for k in range(self.batch_of_problems)]
+            for i in range(len(self.problems))
+        ]
         for name, variable in expected.items():
             variable.assign(arrays[name])
         self.kept_states = states
+
+    def _kept_state(self, i: int, k: int, arrays: Mapping[str, np.ndarray], source: str) -> Any:
+        prefix = f"problem_{i}_instance_{k}_state/"
+        count = sum(name.startswith(prefix) for name in arrays)
+        if not count:
+            return None
+        like = self.optimizer.initial_state(self.problems[i].init(0).params)
+        leaves = [arrays.get(f"{prefix}{j}") for j in range(count)]
+        shapes = [tuple(t.shape) for t in tf.nest.flatten(like)]
+        if [None if a is None else a.shape for a in leaves] != shapes:
+            raise UserError(
+                f"{source} does not belong to this configuration (state {k} of problem {i})"
+            )
+        return tf.nest.pack_sequence_as(like, [tf.constant(a) for a in leaves])

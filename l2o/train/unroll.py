@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from l2o.problems import Problem
 from l2o.train.lanes import Lanes, cores, lanes_for
 from l2o.train.rule import Rule
+from l2o.train.several import Optimizee, count_of, keep_where
 
 Tensors = list[tf.Tensor]
 # Bytes that the states of all steps of an unroll may take; of a longer one only some are kept.
@@ -40,22 +40,29 @@ class History(NamedTuple):
     grads: Per lane, the gradients each update got; one more entry for those after the last.
     params: Per parameter, its value at the same point; empty if nothing needs it.
     model_states: Per leaf, the model state before the mini-batch; empty likewise.
+    good: Of several optimizees, whether each got these gradients; the others got zeros.
     """
 
     states: list[list[tf.TensorArray]]
     grads: list[list[tf.TensorArray]]
     params: list[tf.TensorArray]
     model_states: list[tf.TensorArray]
+    good: list[tf.TensorArray]
 
 
 class Trajectory(NamedTuple):
     """What an unroll did. Entries of steps that did not run are 0.
+
+    Of several optimizees side by side, K: [T, K] for [T], and [K] for a scalar. What an
+    optimizee has done after its last step does not count.
 
     objectives: [T], the objective f_i after update i, on mini-batch i + 1.
     references: [T], the objective of the same mini-batch at the start of the unroll;
         zeros if it was not asked for.
     parameters: Per parameter [T, ...], its value after update i; empty if not asked for.
     steps: int32 scalar, how many updates ran.
+    healthy: bool scalar, whether all objectives were finite, and of several optimizees the
+        gradients too.
     carry: What the next unroll starts from.
     past: What `pullback` needs of it.
     """
@@ -64,18 +71,32 @@ class Trajectory(NamedTuple):
     references: tf.Tensor
     parameters: Tensors
     steps: tf.Tensor
+    healthy: tf.Tensor
     carry: Carry
-    past: History = History([], [], [], [])
+    past: History = History([], [], [], [], [])
 
 
 def never(f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
     """Returns false: the unroll goes on."""
-    return tf.zeros([], tf.bool)
+    return tf.zeros_like(f, tf.bool)
+
+
+class Now(NamedTuple):
+    """How far an unroll has come; of several optimizees a flag and a count for each.
+
+    alive: Whether it goes on.
+    healthy: As in `Trajectory`.
+    ran: As `steps` in `Trajectory`.
+    """
+
+    alive: tf.Tensor
+    healthy: tf.Tensor
+    ran: tf.Tensor
 
 
 def unroll(
     rule: Rule,
-    problem: Problem,
+    problem: Optimizee,
     carry: Carry,
     batches: Any,
     steps: tf.Tensor,
@@ -89,10 +110,11 @@ def unroll(
 
     Args:
         rule: Of the learned optimizer.
-        problem: What it optimizes.
+        problem: What it optimizes: one instance, or several, which do not see each other.
         carry: Where to start.
         batches: [steps + 1, ...], the mini-batches; update i gets its gradient from
-            mini-batch i and is scored on mini-batch i + 1.
+            mini-batch i and is scored on mini-batch i + 1. Of several optimizees
+            [steps + 1, K, ...].
         steps: int32 scalar.
         references: Whether to evaluate each mini-batch at the start of the unroll too.
         parameters: Whether to record the parameters.
@@ -103,11 +125,15 @@ def unroll(
     Returns:
         The trajectory.
     """
-    lanes = lanes_for(rule.optimizer, carry.params)
+    several = count_of(problem)
+    lanes = lanes_for(rule.optimizer, carry.params, several)
+    rule = rule.stacked if lanes.stacked else rule
     start = carry._replace(optimizer_state=lanes.cut_state(carry.optimizer_state))
     every = checkpoint_interval(lanes, carry.optimizer_state, steps)
 
-    def remember(past: History, i: tf.Tensor, now: Carry, lane_grads: list[Tensors]) -> History:
+    def remember(
+        past: History, i: tf.Tensor, now: Carry, lane_grads: list[Tensors], good: tf.Tensor
+    ) -> History:
         # Of a stretch the first state stays: the last one written at ceil(i / k) is i = jk.
         index = (i + every - 1) // every
         return History(
@@ -115,22 +141,37 @@ def unroll(
             [_write(a, i, g) for a, g in zip(past.grads, lane_grads, strict=False)],
             _write(past.params, i, now.params),
             _write(past.model_states, i, now.model_state),
+            _write(past.good, i, good),
         )
 
+    def look(alive: tf.Tensor, f: tf.Tensor, grads: Tensors) -> tuple[tf.Tensor, Tensors]:
+        """Returns whether an evaluation may be used, and the gradients as the rule gets them."""
+        good = tf.math.is_finite(f)
+        if several:
+            # One optimizee alone ends with the loop. Here the rule goes on beside those that
+            # have ended, and learned weights that all of them share must not see infinities.
+            good = alive & tf.reduce_all([good, *map(_finite_instances, grads)], 0)
+            grads = keep_where(good, grads)
+        return good, grads
+
     def step(
-        i: tf.Tensor, alive: tf.Tensor, now: Carry, seen: Any, grads: Tensors, log: Any
+        i: tf.Tensor, flags: Now, good: tf.Tensor, now: Carry, seen: Any, grads: Tensors, log: Any
     ) -> Any:
         objectives, reference_values, values, past = log
         lane_grads = lanes.cut(grads)
-        past = remember(past, i, now, lane_grads)
+        if several and lanes.parameters:
+            now = now._replace(params=keep_where(good, now.params))
+        past = remember(past, i, now, lane_grads, good)
         lane_params = lanes.cut(now.params) if lanes.parameters else lane_grads
         inputs = zip(lane_params, lane_grads, now.optimizer_state, strict=True)
         deltas, states = zip(*[rule.step(*lane) for lane in inputs], strict=True)
-        params = [p + d for p, d in zip(now.params, lanes.join(deltas), strict=True)]
+        changes = keep_where(flags.alive, lanes.join(deltas))
+        params = [p + d for p, d in zip(now.params, changes, strict=True)]
         # The next unroll sees mini-batch i + 1 again: the carry stays at the state before it.
         now = Carry(params, seen, list(states))
         f, grads, seen = evaluate(problem, params, seen, batch_at(batches, i + 1))
-        f_0 = tf.zeros([], f.dtype)
+        good, grads = look(flags.alive, f, grads)
+        f_0 = tf.zeros_like(f)
         if references:
             f_0, _ = problem.objective(carry.params, carry.model_state, batch_at(batches, i + 1))
         log = (
@@ -139,23 +180,32 @@ def unroll(
             _write(values, i, params),
             past,
         )
-        return i + 1, tf.math.is_finite(f) & ~ended(f, f_0), now, seen, grads, log
+        flags = Now(
+            flags.alive & good & ~ended(f, f_0),
+            flags.healthy & (good | ~flags.alive),
+            flags.ran + tf.cast(flags.alive, tf.int32),
+        )
+        return i + 1, flags, good, now, seen, grads, log
 
     f, grads, seen = evaluate(problem, carry.params, carry.model_state, batch_at(batches, 0))
+    good, grads = look(tf.ones_like(f, tf.bool), f, grads)
     some, all_ = keep is not Keep.NOTHING, keep is Keep.EVALUATIONS
     past = History(
         [_arrays(s, steps // every + 2) for s in start.optimizer_state if some],
         [_arrays(lane, steps + 1) for lane in lanes.cut(grads) if some],
         _arrays(carry.params if all_ or (some and lanes.parameters) else [], steps + 1),
         _arrays(carry.model_state if all_ else [], steps + 1),
+        _arrays(good if several and all_ else [], steps + 1),
     )
     values = _arrays(carry.params if parameters else [], steps)
-    i, _, end, _, grads, (objectives, reference_values, values, past) = tf.while_loop(
-        lambda i, alive, *_: alive & (i < steps),
+    first = Now(good if several else tf.ones_like(good), good, tf.zeros_like(f, tf.int32))
+    i, flags, good, end, _, grads, (objectives, reference_values, values, past) = tf.while_loop(
+        lambda i, flags, *_: tf.reduce_any(flags.alive) & (i < steps),
         step,
         (
             tf.zeros([], tf.int32),
-            tf.ones([], tf.bool),
+            first,
+            good,
             start,
             seen,
             grads,
@@ -166,9 +216,10 @@ def unroll(
         objectives.stack(),
         reference_values.stack(),
         [v.stack() for v in values],
-        i,
-        end._replace(optimizer_state=lanes.join_state(end.optimizer_state)),
-        remember(past, i, end, lanes.cut(grads)),
+        flags.ran,
+        flags.healthy,
+        end._replace(optimizer_state=lanes.join_state(end.optimizer_state, carry.optimizer_state)),
+        remember(past, i, end, lanes.cut(grads), good),
     )
 
 
@@ -178,9 +229,9 @@ def batch_at(batches: Any, i: tf.Tensor) -> Any:
 
 
 def evaluate(
-    problem: Problem, params: Tensors, model_state: Any, batch: Any
+    problem: Optimizee, params: Tensors, model_state: Any, batch: Any
 ) -> tuple[tf.Tensor, Tensors, Any]:
-    """Returns the objective, its gradients and the new model state."""
+    """Returns the objective, its gradients and the new model state; of several, of each."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(params)
         f, model_state = problem.objective(params, model_state, batch)
@@ -204,6 +255,11 @@ def checkpoint_interval(lanes: Lanes, state: Any, steps: tf.Tensor) -> tf.Tensor
     length = tf.cast(steps, tf.float64)
     least = tf.sqrt(length * max(1, lanes.count / cores()))
     return tf.where(length * size <= MEMORY, 1, tf.cast(tf.math.ceil(least), tf.int32))
+
+
+def _finite_instances(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns [K], whether each instance is finite."""
+    return tf.reduce_all(tf.math.is_finite(tensor), range(1, tensor.shape.rank))
 
 
 def _arrays(nest: Any, size: tf.Tensor) -> list[tf.TensorArray]:

@@ -203,7 +203,7 @@ def test_a_language_model_can_be_unrolled_and_taught():
     data, rate = problem.batches(0, 0, 3), 0.5
     rule = hand_designed.SGD(rate=rate, momentum=0.0)
     carry = Carry(params, model_state, rule.initial_state(params))
-    teacher = Teacher(keras.optimizers.SGD(rate), problem, params, persistent=False)
+    teacher = Teacher(lambda: keras.optimizers.SGD(rate), problem, params, persistent=False)
 
     @tf.function(autograph=False)
     def run(steps):

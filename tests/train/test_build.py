@@ -69,6 +69,7 @@ def test_defaults_are_those_of_the_seed(constructor):
         "repeat": 1,
         "persistent": False,
         "second_derivatives": False,
+        "batch_of_problems": 1,
     }
     assert config["loss_args"] == {
         "scale_objective": True,

@@ -175,9 +175,9 @@ def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     progress = Lines()
     strategy = make(tmp_path)
     lengths = []
-    (step,) = strategy.training.steps
-    for kind in ("train", "validate"):
-        setattr(step, kind, recorded(getattr(step, kind), kind, lengths))
+    (step,), (validation,) = strategy.training.steps, strategy.training.validation_steps
+    for owner, kind in ((step, "train"), (validation, "validate")):
+        setattr(owner, kind, recorded(getattr(owner, kind), kind, lengths))
     found = strategy.train(progress)
     assert {n for kind, n in lengths if kind == "train"} == {3, 5, 8}
     assert {n for kind, n in lengths if kind == "validate"} == {5, 8, 11}
@@ -186,7 +186,7 @@ def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     assert any(line.startswith("stage 1, period 0, start loss") for line in progress.lines)
     assert progress.shares == sorted(progress.shares)
     assert progress.shares[-1] <= 1
-    assert step.traces("train") == step.traces("validate") == 1
+    assert step.traces("train") == validation.traces("validate") == 1
     # The weights a stage starts from are the best ones of the stage before.
     run = RunDirectory(tmp_path)
     for stage in (1, 2):

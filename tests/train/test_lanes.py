@@ -107,7 +107,7 @@ def test_lanes_undo_what_they_cut():
     series = cut.cut_series([tf.stack([v, 2 * v]) for v in values])
     np.testing.assert_array_equal(series[1][0][1], 2 * parts[1][0])
     state = (tf.reshape(tf.range(38), [2, 19]), tf.constant(3))
-    for a, b in zip(cut.join_state(cut.cut_state(state)), state, strict=True):
+    for a, b in zip(cut.join_state(cut.cut_state(state), state), state, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -18,6 +18,7 @@ def trajectory(f, f_0, steps, parameters=(), dtype=tf.float32):
         tf.constant(f_0, dtype),
         [tf.constant(p, dtype) for p in parameters],
         tf.constant(steps),
+        tf.constant(True),
         Carry([], [], ()),
     )
 

@@ -36,6 +36,7 @@ def test_one_trace_for_a_whole_run_with_geometric_lengths():
     assert len(set(lengths)) > 5
     for step in strategy.training.steps:
         assert step.traces("train") == 1
+    for step in strategy.training.validation_steps:
         assert step.traces("validate") == 1
 
 
@@ -43,6 +44,7 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path):
     options = {
         "training": {
             "persistent": True,
+            "batch_of_problems": 2,
             "teachers": TEACHERS,
             "p_teacher": 0.7,
             "imitation_optimizer": {"class_name": "SGD"},

@@ -106,9 +106,9 @@ def test_persistent_keeps_the_internal_state_when_the_optimizee_is_replaced(pers
     run(training)
     run(training)
     if persistent:
-        assert int(training.kept_states[0].t) == 2 * 2 * 5
+        assert int(training.kept_states[0][0].t) == 2 * 2 * 5
     else:
-        assert training.kept_states == [None]
+        assert training.kept_states == [[None]]
 
 
 def test_a_diverged_optimizee_is_counted_replaced_and_never_learned_from():
@@ -119,18 +119,42 @@ def test_a_diverged_optimizee_is_counted_replaced_and_never_learned_from():
     assert [u.finite for u in unrolls] == [False] * 4
     assert [u.steps for u in unrolls] == [8] * 4, "the eighth update ends it"
     assert len(problem.inits) == 4
-    assert training.kept_states == [None]
+    assert training.kept_states == [[None]]
     for a, b in zip(before, training.optimizer.network.weights, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
     assert int(training.meta_optimizer.iterations) == 0
+
+
+class SecondExplodes(Parabola):
+    """Only the second optimizee ever made does."""
+
+    def init(self, seed):
+        made = super().init(seed)
+        y, count = made.model_state
+        later = 0.0 if len(self.inits) == 2 else 1e6
+        return made._replace(model_state=[y, count - later])
+
+
+def test_of_optimizees_side_by_side_only_the_diverged_one_is_replaced():
+    problem = SecondExplodes(explode_from=8)
+    training = make(problem, repeat=2, persistent=True, batch_of_problems=3)
+    unrolls = run(training, length=10)
+    assert [u.finite for u in unrolls] == [True, False, True, True, True, True]
+    assert [u.steps for u in unrolls] == [10, 8, 10, 10, 10, 10]
+    assert len(set(problem.inits)) == 4
+    states = training.kept_states[0]
+    assert [int(state.t) for state in states] == [20, 10, 20], "a fresh one for a fresh optimizee"
+    assert int(training.meta_optimizer.iterations) == 2
+    for a, b in zip(states[0].m, states[2].m, strict=True):
+        assert (a.numpy() != b.numpy()).any(), "each has its own"
 
 
 def test_training_improves_and_validation_changes_nothing():
     training = make(Parabola(), repeat=20, depth=1)
 
     def validate():
-        rng = np.random.default_rng(7)
-        return [u.loss for u in training.validate(0, rng, 10)]
+        rngs = np.random.default_rng(7).spawn(4)
+        return [u.loss for u in training.validate(0, rngs, 10)]
 
     first = validate()
     state = training.save_state()
@@ -193,7 +217,7 @@ def test_a_persistent_teacher_that_diverges_teaches_again_later():
     (teacher,) = training.steps[0].teachers
     assert all(np.isfinite(v.numpy()).all() for v in teacher.state)
     # One that stays finite lives on.
-    teacher.optimizer.learning_rate = 0.1
+    teacher.optimizers[0].learning_rate = 0.1
     assert all(u.finite for u in run(training, p_teacher=1.0))
     assert any((v.numpy() != 0).any() for v in teacher.state if "momentum" in v.path)
 
@@ -282,10 +306,11 @@ def test_objectives_in_another_precision_than_the_parameters():
 def test_validation_runs_on_problems_of_its_own():
     problem, other = Parabola(), Parabola(size=7)
     training = make(problem, repeat=3, validation_problems=[ProblemSpec(lambda: other)])
-    list(training.validate(0, np.random.default_rng(0), 4))
-    assert len(other.inits) == 1
-    assert len(other.windows) == 2, "7 mini-batches are two unrolls of 4"
+    unrolls = list(training.validate(0, np.random.default_rng(0).spawn(4), 4))
+    assert len(unrolls) == 2 * 4, "7 mini-batches are two unrolls of 4, of each optimizee"
+    assert len(set(other.inits)) == 4
+    assert len(other.windows) == 2 * 4
     assert problem.windows == []
     run(training)
-    assert len(other.windows) == 2
+    assert len(other.windows) == 2 * 4
     assert len(problem.windows) == 3

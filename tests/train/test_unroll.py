@@ -1,5 +1,7 @@
 """Meta-steps and teachers against loops written out by hand; see also test_unroll_and_loss."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -130,7 +132,8 @@ def test_imitation_steps_down_the_gradient_of_the_loop_by_hand(reduction):
     optimizer, problem, steps = student(), Drift(), 4
     rates = [0.3, 0.01]
     teachers = [
-        Teacher(keras.optimizers.SGD(r), problem, problem.init(0).params, False) for r in rates
+        Teacher(partial(keras.optimizers.SGD, r), problem, problem.init(0).params, False)
+        for r in rates
     ]
     args = LossArgs(use_log_objective=False)
     step = MetaStep(
@@ -301,7 +304,7 @@ TEACHERS = {
 def test_a_teacher_is_keras_own_optimizer_stepped_by_hand(name, persistent):
     problem, steps = Drift(), 10
     instance = problem.init(0)
-    teacher = Teacher(TEACHERS[name](), problem, instance.params, persistent)
+    teacher = Teacher(TEACHERS[name], problem, instance.params, persistent)
     run = tf.function(lambda start, data: teacher.run(start, data, tf.constant(steps)))
     reference = None
     for shift in (0.0, 0.3):  # two unrolls that start elsewhere

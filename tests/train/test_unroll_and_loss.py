@@ -24,7 +24,12 @@ NOWHERE = Carry([], [], ())
 
 def trajectory(f=F, f_0=F_0, steps=4, parameters=()):
     return Trajectory(
-        tf.constant(f), tf.constant(f_0), list(parameters), tf.constant(steps), NOWHERE
+        tf.constant(f),
+        tf.constant(f_0),
+        list(parameters),
+        tf.constant(steps),
+        tf.constant(True),
+        NOWHERE,
     )
 
 

@@ -1,0 +1,81 @@
+"""Several instances of a problem side by side: whatever belongs to them has an axis for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from l2o.problems import Problem
+
+
+class Several:
+    """`count` instances of a problem, the first axis of all tensors.
+
+    Args:
+        problem: What they are instances of.
+        count: How many, at least 2.
+    """
+
+    def __init__(self, problem: Problem, count: int) -> None:
+        self.problem = problem
+        self.count = count
+
+    def objective(self, params: Any, model_state: Any, batch: Any) -> tuple[tf.Tensor, Any]:
+        """See `Problem.objective`: [count] losses, each of its own instance and mini-batch."""
+        # Operations that TensorFlow cannot vectorise run in a loop, as they would have to.
+        loss, after = tf.vectorized_map(
+            lambda instance: self.problem.objective(*instance),
+            (list(params), list(model_state), batch),
+            warn=False,
+        )
+        return tf.ensure_shape(loss, [self.count]), [
+            tf.ensure_shape(new, old.shape) for new, old in zip(after, model_state, strict=True)
+        ]
+
+
+Optimizee = Problem | Several
+
+
+def count_of(optimizee: Optimizee) -> int | None:
+    """Returns how many instances it has side by side; None: one, without an axis for it."""
+    return optimizee.count if isinstance(optimizee, Several) else None
+
+
+def keep_where(flags: tf.Tensor, tensors: Sequence[tf.Tensor], axis: int = 0) -> list[tf.Tensor]:
+    """Returns tensors with zeros for the instances whose flag is false.
+
+    Args:
+        flags: [count] bool; a scalar changes nothing.
+        tensors: Their axis `axis` is that of the instances.
+        axis: Which [0].
+    """
+    if flags.shape.rank == 0:
+        return list(tensors)
+    kept = []
+    for tensor in tensors:
+        shape = [1] * tensor.shape.rank
+        shape[axis] = flags.shape[0]
+        # Not a product: 0 times infinity is not 0.
+        kept.append(tf.where(tf.reshape(flags, shape), tensor, tf.zeros_like(tensor)))
+    return kept
+
+
+def stack(instances: Sequence[Any], axis: int = 0) -> Any:
+    """Returns one nest of tensors from several of the same structure."""
+    return tf.nest.map_structure(lambda *leaves: tf.stack(leaves, axis), *instances)
+
+
+def put(nest: Any, index: int, instance: Any) -> Any:
+    """Returns `nest` with another instance at `index`."""
+    return tf.nest.map_structure(
+        lambda all_, one: tf.tensor_scatter_nd_update(all_, [[index]], one[tf.newaxis]),
+        nest,
+        instance,
+    )
+
+
+def take(nest: Any, index: int) -> Any:
+    """Returns the instance at `index`."""
+    return tf.nest.map_structure(lambda leaf: leaf[index], nest)

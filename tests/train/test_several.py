@@ -1,0 +1,165 @@
+"""Optimizees side by side: each is as it would be alone, and one that diverges spoils none."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import l2o
+from l2o.problems import Instance, Problem, mlp_classifier
+from l2o.train import lanes, unroll
+from l2o.train.meta_step import MetaStep
+from l2o.train.teachers import Teacher
+
+STEPS = 5
+OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+
+
+class Remembers(Problem):
+    """sum((x - average of the past x)^4), and a drift that differs between instances."""
+
+    name = "remembers"
+
+    def init(self, seed):
+        rng = np.random.default_rng(seed)
+        kernel = rng.normal(size=(5, 7)).astype(np.float32)
+        start = [tf.constant(kernel), tf.constant([1.0, -2.0, 0.5])]
+        return Instance(start, [tf.constant([0.3, 0.2]), tf.constant(rng.normal(), tf.float32)])
+
+    def objective(self, params, model_state, batch):
+        past, drift = model_state
+        means = tf.stack([tf.reduce_mean(p) for p in params])
+        f = sum(tf.reduce_mean((p - past[i]) ** 4) for i, p in enumerate(params))
+        f += batch * tf.math.abs(drift) + drift * tf.reduce_sum(tf.square(params[1]))
+        return f + 30.0, [0.5 * past + 0.5 * means, drift]
+
+    def batches(self, seed, start, count):
+        return tf.linspace(0.0, 1.0, count) * (1.0 + seed)
+
+
+CASES = {
+    "state": Remembers,
+    "data": lambda: mlp_classifier(layers=[3], batch_size=8),
+}
+
+
+def optimizer_of(name, xla=False):
+    keras.utils.set_random_seed(1)
+    small = (
+        {"param_units": 4, "tensor_units": 3, "global_units": 2}
+        if name == "ScaleHierarchical"
+        else {"layers": (4,)}
+    )
+    made = getattr(l2o, f"{name}Optimizer")(**small)
+    made.network.set_weights([2 * w for w in made.network.get_weights()])
+    # Most of these tests would only wait for the compiler.
+    made.xla = xla
+    return made
+
+
+def learn(step, kind, seeds):
+    """The meta-gradient and the results of an unroll of optimizees with these seeds."""
+    # Its momentum after the first step is the gradient, to the last bit.
+    sgd = keras.optimizers.SGD(1.0, momentum=0.9)
+    sgd.build(step.optimizer.network.trainable_variables)
+    starts = [step.start(step.problem.init(seed), seed=seed) for seed in seeds]
+    kept = step.optimizer.network.get_weights()
+    result, carry = getattr(step, kind)(
+        sgd, step.stack(starts), step.stream(seeds, 0, STEPS + 1), STEPS
+    )
+    step.optimizer.network.set_weights(kept)
+    gradient = np.concatenate([-m.numpy().ravel() for m in sgd.variables[2:]])
+    return gradient, type(result)(*map(np.atleast_1d, result)), carry
+
+
+def meta_step(optimizer, problem, instances, kind="train", **options):
+    step = MetaStep(optimizer, problem, instances=instances, **options)
+    if kind == "imitate":
+        create = partial(keras.optimizers.Adam, 0.1, clipnorm=0.5)
+        step.teachers = [Teacher(create, step.optimizee, problem.init(0).params, False)]
+    return step
+
+
+@pytest.mark.parametrize(
+    ("kind", "case", "order"),
+    [
+        ("train", "data", "first"),
+        ("train", "state", "second"),
+        pytest.param("imitate", "data", "second", marks=pytest.mark.slow),
+        ("imitate", "state", "first"),
+    ],
+)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind, case, order):
+    check_mean(monkeypatch, optimizer_of(name), kind, case, order)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
+    check_mean(monkeypatch, optimizer_of(name, xla=True), "train", "state", "first")
+
+
+def check_mean(monkeypatch, optimizer, kind, case, order):
+    # Lanes that cut instances apart, and states that are computed again.
+    monkeypatch.setattr(lanes, "cores", lambda: 2)
+    monkeypatch.setattr(lanes, "SMALLEST_LANE", 10)
+    monkeypatch.setattr(unroll, "MEMORY", 0 if case == "state" else unroll.MEMORY)
+    problem = CASES[case]()
+    make = partial(meta_step, optimizer, problem, kind=kind, second_derivatives=order == "second")
+    alone = make(instances=1)
+    expected = [learn(alone, kind, [seed]) for seed in range(3)]
+    gradient, result, carry = learn(make(instances=3), kind, range(3))
+    mean = np.mean([g for g, *_ in expected], 0)
+    assert np.abs(mean).max() > 0
+    np.testing.assert_allclose(gradient, mean, rtol=1e-5, atol=1e-5 * np.abs(mean).max())
+    assert result.complete.all()
+    for k, (_, one, end) in enumerate(expected):
+        for got, wanted in zip(result, one, strict=True):
+            np.testing.assert_allclose(got[k], wanted[0], rtol=1e-4, atol=1e-6)
+        both = zip(tf.nest.flatten(carry), tf.nest.flatten(end), strict=True)
+        for got, wanted in both:
+            np.testing.assert_allclose(got[k], wanted, rtol=1e-3, atol=1e-5)
+
+
+class Cliff(Remembers):
+    """As `Remembers`, but from mini-batch 3 on the instances of odd seeds are spoilt."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def batches(self, seed, start, count):
+        spoilt = (tf.range(count) >= 3) & (seed % 2 == 1)
+        return tf.where(spoilt, -1.0, super().batches(seed, start, count))
+
+    def objective(self, params, model_state, batch):
+        f, state = super().objective(params, model_state, tf.maximum(batch, 0.0))
+        if self.how == "objective":
+            return tf.where(batch < 0, np.inf, f), state
+        # A root of 0 is finite, but its gradient is not.
+        return f + tf.sqrt(tf.reduce_sum(params[1] ** 2) * tf.where(batch < 0, 0.0, 1.0)), state
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "how"),
+    [
+        ("train", "first", "objective"),
+        pytest.param("train", "second", "gradient", marks=pytest.mark.slow),
+        pytest.param("imitate", "first", "gradient", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_that_diverges_spoils_none_and_is_reported(name, order, kind, how):
+    optimizer, problem = optimizer_of(name), Cliff(how)
+    make = partial(meta_step, optimizer, problem, kind=kind, second_derivatives=order == "second")
+    seeds = [0, 1, 2, 4]
+    alone = make(instances=1)
+    healthy = [learn(alone, kind, [seed]) for seed in seeds if seed % 2 == 0]
+    gradient, result, _ = learn(make(instances=len(seeds)), kind, seeds)
+    mean = np.mean([g for g, *_ in healthy], 0)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient, mean, rtol=1e-5, atol=1e-5 * np.abs(mean).max())
+    assert result.finite.tolist() == [True, False, True, True]
+    assert result.complete.tolist() == [True, False, True, True]
+    assert result.steps.tolist() == [STEPS, 3, STEPS, STEPS]
