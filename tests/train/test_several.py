@@ -8,9 +8,18 @@ import pytest
 import tensorflow as tf
 
 import l2o
-from l2o.problems import Instance, Problem, mlp_classifier
+from l2o.problems import (
+    Instance,
+    Problem,
+    analytic,
+    conv_classifier,
+    keras_problem,
+    mlp_classifier,
+)
+from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling
 from l2o.train import lanes, unroll
 from l2o.train.meta_step import MetaStep
+from l2o.train.several import Several, stack
 from l2o.train.teachers import Teacher
 
 STEPS = 5
@@ -163,3 +172,46 @@ def test_one_that_diverges_spoils_none_and_is_reported(name, order, kind, how):
     assert result.finite.tolist() == [True, False, True, True]
     assert result.complete.tolist() == [True, False, True, True]
     assert result.steps.tolist() == [STEPS, 3, STEPS, STEPS]
+
+
+def unruly_model():
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def unruly():
+    rng = np.random.default_rng(0)
+    data = [rng.normal(size=(40, n)).astype(np.float32) for n in (4, 1)]
+    return keras_problem(unruly_model, tuple(data), "mse", batch_size=8)
+
+
+KINDS = {
+    "convolutions": lambda: conv_classifier(batch_size=8),
+    "noise and scaling": lambda: GradientNoise(RandomScaling(mlp_classifier(batch_size=8))),
+    "convex": lambda: ConvexCombination(RandomScaling(analytic.Quadratic(3))),
+    "dropout, normalization": unruly,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_problem_is_evaluated_as_alone(kind):
+    problem = KINDS[kind]()
+    instances = [problem.init(seed) for seed in range(3)]
+    streams = [problem.stream(seed, 0, 1) for seed in range(3)]
+    params, model_state = stack([(list(p), list(s)) for p, s in instances])
+    batch = tf.nest.map_structure(lambda b: b[0], stack(streams, axis=1))
+    run = tf.function(unroll.evaluate, autograph=False)
+    together = run(Several(problem, 3), params, model_state, batch)
+    for k in range(3):
+        own = tf.nest.map_structure(lambda b: b[0], streams[k])
+        alone = run(problem, list(instances[k].params), list(instances[k].model_state), own)
+        both = zip(tf.nest.flatten(together), tf.nest.flatten(alone), strict=True)
+        for got, wanted in both:
+            np.testing.assert_allclose(got[k], wanted, rtol=1e-4, atol=1e-5)
