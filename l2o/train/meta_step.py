@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -60,6 +60,8 @@ class MetaStep:
         second_derivatives: Whether optimizee gradients are differentiated.
         instances: How many optimizees an unroll has, side by side; the gradient is the mean
             of theirs [1].
+        masters: Variables that the meta-optimizer changes in place of the learned weights,
+            which then follow them [the learned weights].
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class MetaStep:
         reduction: Reduction = "mean",
         second_derivatives: bool = False,
         instances: int = 1,
+        masters: Sequence[Any] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.rule = rule or Rule(optimizer)
@@ -85,6 +88,7 @@ class MetaStep:
         self.second_derivatives = second_derivatives
         self.instances = instances
         # One alone needs no axis.
+        self.masters = self.rule.weights if masters is None else list(masters)
         self.optimizee = problem if instances == 1 else Several(problem, instances)
         self._compiled: dict[Any, Any] = {}
 
@@ -137,17 +141,17 @@ class MetaStep:
         Returns:
             The result and where the unroll ended.
         """
-        return self._call("train", self._train, meta_optimizer, carry, batches, steps)
+        return self._call("train", meta_optimizer, carry, batches, steps)
 
     def imitate(
         self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: int
     ) -> tuple[StepResult, Carry]:
         """As `train`, on the imitation loss."""
-        return self._call("imitate", self._imitate, meta_optimizer, carry, batches, steps)
+        return self._call("imitate", meta_optimizer, carry, batches, steps)
 
     def validate(self, carry: Carry, batches: Any, steps: int) -> tuple[StepResult, Carry]:
         """As `train`, but changes no weight."""
-        return self._call("validate", self._validate, None, carry, batches, steps)
+        return self._call("validate", None, carry, batches, steps)
 
     def traces(self, kind: str) -> int:
         """Returns how often `kind` ("train", "imitate", "validate") has been traced."""
@@ -158,7 +162,6 @@ class MetaStep:
     def _call(
         self,
         kind: str,
-        function: Callable[..., Any],
         meta_optimizer: keras.optimizers.Optimizer | None,
         carry: Carry,
         batches: Any,
@@ -175,46 +178,43 @@ class MetaStep:
                 tf.TensorSpec([], tf.int32),
             )
             self._compiled[key] = tf.function(
-                lambda *args: function(meta_optimizer, *args),
+                lambda *args: self._step(kind, meta_optimizer, *args),
                 input_signature=signature,
                 autograph=False,
             )
         return self._compiled[key](carry, batches, tf.constant(steps, tf.int32))
 
-    def _train(
-        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
+    def _step(
+        self,
+        kind: str,
+        meta_optimizer: keras.optimizers.Optimizer | None,
+        carry: Any,
+        batches: Any,
+        steps: tf.Tensor,
     ) -> Any:
-        def score(trajectory: Trajectory, weights: tf.Tensor) -> tf.Tensor:
-            return meta_loss(trajectory, weights, self.loss_args)
+        if kind == "validate":
+            return self._validate(carry, batches, steps)
+        taught = self._teach(carry, batches, steps) if kind == "imitate" else None
+        result, carry, sums, count = self._learn(kind, carry, batches, steps, taught)
+        grads = [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in sums]
+        finite = tf.reduce_all([count > 0, *map(_all_finite, grads)])
+        assert meta_optimizer is not None
 
-        return self._learn(
-            meta_optimizer,
-            carry,
-            batches,
-            steps,
-            score,
-            references=self.loss_args.needs_references,
-        )
+        def apply() -> tf.Tensor:
+            meta_optimizer.apply(grads, self.masters)
+            if self.masters is not self.rule.weights:
+                for weight, master in zip(self.rule.weights, self.masters, strict=True):
+                    weight.assign(master.value)
+            return finite
 
-    def _imitate(
-        self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: Any
-    ) -> Any:
-        taught = [teacher.run(carry, batches, steps) for teacher in self.teachers]
+        tf.cond(finite, apply, lambda: finite)
+        return result._replace(finite=result.finite & finite), carry
 
-        def score(trajectory: Trajectory, weights: tf.Tensor) -> tf.Tensor:
-            return imitation_loss(trajectory, taught, weights, self.loss_args, self.reduction)
+    def _teach(self, carry: Any, batches: Any, steps: tf.Tensor) -> Any:
+        """Returns the trajectories of the teachers."""
+        return [teacher.run(carry, batches, steps) for teacher in self.teachers]
 
-        return self._learn(
-            meta_optimizer,
-            carry,
-            batches,
-            steps,
-            score,
-            references=self.loss_args.obj_train_max_multiplier > 0,
-            parameters=True,
-        )
-
-    def _validate(self, _: None, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
+    def _validate(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
         # `obj_train_max_multiplier` is for training: what ends early would validate well.
         trajectory = unroll(
             self.rule,
@@ -231,21 +231,26 @@ class MetaStep:
         return _result(loss, valid, trajectory, steps), trajectory.carry
 
     def _learn(
-        self,
-        meta_optimizer: keras.optimizers.Optimizer,
-        carry: Carry,
-        batches: Any,
-        steps: tf.Tensor,
-        score: Callable[[Trajectory, tf.Tensor], tf.Tensor],
-        **options: Any,
-    ) -> tuple[StepResult, Carry]:
+        self, kind: str, carry: Any, batches: Any, steps: tf.Tensor, taught: Any
+    ) -> tuple[StepResult, Any, list[tf.Tensor], tf.Tensor]:
+        """Returns the result, the end, and the gradients' sum over how many optimizees."""
+        args, imitate = self.loss_args, kind == "imitate"
         unrolled = (self.rule, self.optimizee, carry, batches, steps)
         keep = what_to_keep(self.optimizee, carry, batches, self.second_derivatives)
-        trajectory = unroll(*unrolled, ended=self.loss_args.ended, keep=keep, **options)
+        trajectory = unroll(
+            *unrolled,
+            ended=args.ended,
+            keep=keep,
+            references=args.obj_train_max_multiplier > 0 if imitate else args.needs_references,
+            parameters=imitate,
+        )
         weights = unroll_weights(self.weights, steps, trajectory.steps)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([trajectory.objectives, trajectory.parameters])
-            loss = score(trajectory, weights)
+            if imitate:
+                loss = imitation_loss(trajectory, taught, weights, args, self.reduction)
+            else:
+                loss = meta_loss(trajectory, weights, args)
         d_objectives, d_parameters = tape.gradient(
             loss, [trajectory.objectives, trajectory.parameters]
         )
@@ -262,15 +267,7 @@ class MetaStep:
             second_derivatives=self.second_derivatives,
         )
         count = tf.reduce_sum(tf.cast(valid, tf.int32))
-        grads = [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in sums]
-        finite = tf.reduce_all([count > 0, *map(_all_finite, grads)])
-
-        def apply() -> tf.Tensor:
-            meta_optimizer.apply(grads, self.rule.weights)
-            return finite
-
-        tf.cond(finite, apply, lambda: finite)
-        return _result(loss, valid & finite, trajectory, steps), trajectory.carry
+        return _result(loss, valid, trajectory, steps), trajectory.carry, sums, count
 
 
 def _all_finite(tensor: tf.Tensor) -> tf.Tensor:

@@ -25,8 +25,8 @@ class Rule:
     def __init__(self, optimizer: TrainableOptimizer, stacked: bool = False) -> None:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
-        self._update = self._of_several if stacked else optimizer.update
-        self._step = compiled(self._update, optimizer.xla)
+        self._is_stacked = stacked
+        self._step = compiled(self._of_several if stacked else optimizer.update, optimizer.xla)
         self._back: dict[bool, Callable[..., Any]] = {}
 
     @functools.cached_property
@@ -34,16 +34,8 @@ class Rule:
         """The same rule for several optimizees."""
         return Rule(self.optimizer, stacked=True)
 
-    def _of_several(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
-        def update(one: tuple[Tensors, Tensors, Any]) -> tuple[Tensors, Any]:
-            return self.optimizer.update(*one)
-
-        all_ = (params, grads, state)
-        if grads[0].shape[0] == 1:
-            # TensorFlow would pick the only one by an operation with a sparse gradient.
-            one = update(tf.nest.map_structure(lambda leaf: tf.squeeze(leaf, 0), all_))
-            return tf.nest.map_structure(lambda leaf: leaf[tf.newaxis], one)
-        return tf.vectorized_map(update, all_, warn=False)
+    def _of_several(self, *args: Any) -> Any:
+        return _each(self.optimizer.update, args)
 
     def step(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
         """See `TrainableOptimizer.update`."""
@@ -93,18 +85,48 @@ class Rule:
         *,
         to_grads: bool,
     ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+        cotangents = (params, grads, state, d_deltas, d_state)
+        if not self._is_stacked:
+            d_params, d_grads, d_old, d_weights = self._pull_one(*cotangents, to_grads=to_grads)
+        else:
+            # Not a gradient of what is vectorised: XLA would compile that at every call.
+            d_params, d_grads, d_old, d_weights = _each(
+                lambda *one: self._pull_one(*one, to_grads=to_grads), cotangents
+            )
+            d_weights = [tf.reduce_sum(d, 0) for d in d_weights]
+        return d_params, d_grads, d_old, [a + b for a, b in zip(totals, d_weights, strict=True)]
+
+    def _pull_one(
+        self,
+        params: Tensors,
+        grads: Tensors,
+        state: Any,
+        d_deltas: Tensors,
+        d_state: Tensors,
+        *,
+        to_grads: bool,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
         sources = [params, grads if to_grads else [], floating(state)]
         variables = [v.value for v in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([sources, variables])
-            deltas, new_state = self._update(params, grads, state)
+            deltas, new_state = self.optimizer.update(params, grads, state)
         (d_params, d_grads, d_old), d_weights = tape.gradient(
             [*deltas, *floating(new_state)],
             [sources, variables],
             output_gradients=[*d_deltas, *d_state],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return d_params, d_grads, d_old, [a + b for a, b in zip(totals, d_weights, strict=True)]
+        return d_params, d_grads, d_old, d_weights
+
+
+def _each(function: Callable[..., Any], args: Any) -> Any:
+    """Returns what a function of several arguments returns for each index of their first axis."""
+    if tf.nest.flatten(args)[0].shape[0] == 1:
+        # TensorFlow would pick the only one by an operation with a sparse gradient.
+        one = function(*tf.nest.map_structure(lambda leaf: tf.squeeze(leaf, 0), args))
+        return tf.nest.map_structure(lambda leaf: leaf[tf.newaxis], one)
+    return tf.vectorized_map(lambda one: function(*one), args, warn=False)
 
 
 def floating(nest: Any) -> Tensors:
