@@ -5,9 +5,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile more than they run: without optimization that is a fifth faster.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+import keras
+import pytest
 import tensorflow as tf
 
 # Two logical devices, so that one machine can test what happens on several.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_at_each_run():
+    """What a test leaves to chance (the first weights of a network) must not decide it."""
+    keras.utils.set_random_seed(0)
