@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     options = merge_overrides({}, args.options)
 
-    import_tensorflow()
+    import_tensorflow(args)
     from l2o.evaluate.session import baseline
 
     baseline(

@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     options = merge_overrides({}, args.options)
 
-    import_tensorflow()
+    import_tensorflow(args)
     from l2o.evaluate.session import evaluate
 
     evaluate(args.directory, args.problem, options, args.steps, args.seeds, args.period, args.stage)

@@ -1,6 +1,7 @@
 """Goes on with a run."""
 
 from config.command_line import Parser, import_tensorflow, run
+from config.overrides import merge_overrides
 
 
 def main() -> None:
@@ -10,14 +11,17 @@ def main() -> None:
         "python resume.py weights/",
     )
     parser.add_argument("directory", metavar="DIRECTORY", help="has a config.json")
-    args = parser.parse_args()
+    parser.add_argument(
+        "overrides", nargs="*", metavar="distribute=...", help="where it goes on, see README.md"
+    )
+    args = parser.parse_intermixed_args()
 
-    import_tensorflow()
-    from l2o.train import RunDirectory, resolve_config
+    import_tensorflow(args)
+    from l2o.train import RunDirectory
     from l2o.train.session import start
 
     run_directory = RunDirectory(args.directory)
-    start(resolve_config(run_directory.read_config()), run_directory)
+    start(merge_overrides(run_directory.read_config(), args.overrides), run_directory)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,10 @@ def main() -> None:
     presets = [name for name in args.preset.split(",") if name]
     config = merge_all(args.config, presets, args.overrides)
 
-    import_tensorflow()
-    from l2o.train import RunDirectory, resolve_config
+    import_tensorflow(args)
     from l2o.train.session import start
 
-    config = resolve_config(config)
-    start(config, RunDirectory(config["directory"]), initialize=args.initialize)
+    start(config, initialize=args.initialize)
 
 
 if __name__ == "__main__":

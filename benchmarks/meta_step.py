@@ -68,7 +68,7 @@ def measure(args: argparse.Namespace, features: int, unroll: int, instances: int
     )
     if args.imitation:
         create = functools.partial(keras.optimizers.Adam, 0.01)
-        meta.teachers = [Teacher(create, meta.optimizee, instance.params, False)]
+        meta.teachers = [[Teacher(create, meta.optimizee, instance.params, False)]]
     adam = keras.optimizers.Adam(1e-3)
     adam.build(optimizer.network.trainable_variables)
     seeds = range(instances)

@@ -22,6 +22,11 @@ class Parser(argparse.ArgumentParser):
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        devices = self.add_mutually_exclusive_group()
+        devices.add_argument("--cpu", action="store_true", help="compute on no GPU")
+        devices.add_argument(
+            "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all there are]"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with code 2."""
@@ -45,6 +50,14 @@ def natural(text: str) -> int:
     return value
 
 
+def numbers(text: str) -> list[int]:
+    """Argument type: integers of at least 0 separated by commas."""
+    try:
+        return sorted({natural(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers like 0,1; got {text!r}") from None
+
+
 def rates(text: str) -> list[float]:
     """Argument type: positive numbers separated by commas."""
     try:
@@ -56,8 +69,8 @@ def rates(text: str) -> list[float]:
     return values
 
 
-def import_tensorflow() -> None:
-    """Imports l2o, and so TensorFlow, without its start-up messages.
+def import_tensorflow(args: argparse.Namespace) -> None:
+    """Imports l2o, and so TensorFlow, without its start-up messages; chooses devices.
 
     They would bury the one line that matters. Some are written before any log level
     counts, so the file descriptor itself is closed meanwhile; an error still comes out.
@@ -67,7 +80,7 @@ def import_tensorflow() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     try:
-        import l2o  # noqa: F401
+        import l2o
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -75,10 +88,11 @@ def import_tensorflow() -> None:
     # TensorFlow takes the few calls of a short evaluation for needless tracing.
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    l2o.train.use_devices(args.cpu, args.gpus)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script's main and exits: 0, 2 for wrong input, 130 for Ctrl-C.
+    """Runs a script's main and exits: 0, 2 for wrong input, 1 for a lost worker, 130 for Ctrl-C.
 
     Args:
         main: What the script does.
@@ -95,14 +109,17 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         _fail(str(error))
     except Exception as error:
-        from l2o.errors import UserError  # after the fact: it imports TensorFlow
+        # After the fact: it imports TensorFlow.
+        from l2o.errors import LostWorkerError, UserError
 
+        if isinstance(error, LostWorkerError):
+            _fail(str(error), code=1)
         if not isinstance(error, UserError):
             raise
         _fail(str(error))
     sys.exit(0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -25,3 +25,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Returns `` (did you mean X?)`` for the known name closest to `name`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+class LostWorkerError(RuntimeError):
+    """Another process of a run on several machines has gone; the scripts exit with code 1."""

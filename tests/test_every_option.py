@@ -24,7 +24,8 @@ from config.overrides import merge_overrides
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, datasets
 from l2o.problems.keras_model import Picked
-from l2o.train import STRATEGIES, RunDirectory, build_strategy, resolve_config
+from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
+from l2o.train.several import take
 from tests.problems.test_analytic import FORMULAS
 from tests.problems.test_datasets import prepare
 
@@ -187,7 +188,7 @@ def _spied(meta_step, kind, steps, fresh):
         several = meta_step.instances > 1
         for k in range(meta_step.instances):
             numbers = [np.atleast_1d(v)[k].item() for v in result]
-            carries = (meta_step.take(carry, k) for carry in (before, after))
+            carries = (take(carry, k) if several else carry for carry in (before, after))
             own = tf.nest.map_structure(lambda b, k=k: b[:, k] if several else b, batches)
             numbers = [numbers[0], numbers[1], numbers[-1]]
             steps.append(Step(kind, meta_step.problem, *carries, own, length, *numbers, new))
@@ -768,7 +769,7 @@ def _(typed):
         started = tf.nest.flatten(second.before.optimizer_state)
         same = [close(a, b) for a, b in zip(ended, started, strict=True)]
         assert all(same) if lives_on else not any(same)
-        (teacher,) = made.training.steps[0].teachers
+        ((teacher,),) = made.training.steps[0].teachers
         assert iterations(teacher.optimizers[0]) == (2 if lives_on else 1)
 
 
@@ -1358,6 +1359,17 @@ def _(typed):
         assert not np.array_equal(a.start, other.start), "the optimizees"
 
 
+@case("distribute", "distribute=mirrored", "training/batch_of_problems=2")
+def _(typed):
+    replicas = join(typed.config["distribute"])
+    made = build_strategy(typed.config, replicas=replicas)
+    (row,) = made.train()
+    assert made.training.replicas.count == 2, "tests have two devices"
+    assert row.unrolls == typed.rows[0].unrolls == 2
+    assert close(row.meta_loss, typed.rows[0].meta_loss)
+    assert close(row.validation_loss, typed.rows[0].validation_loss)
+
+
 @case("constructor", "constructor=ScaleBasic")
 def _(run):
     assert type(run.training.optimizer) is OPTIMIZERS.entries["ScaleBasic"]
@@ -1429,8 +1441,9 @@ def without(config, path):
 def test_a_case_fails_if_its_option_is_ignored(name, tmp_path, monkeypatch):
     real = build_strategy
 
-    def build(config):
-        return real(without(config, OPTIONS[name].path))
+    def build(config, replicas=None):
+        config = without(config, OPTIONS[name].path)
+        return real(config, replicas=replicas and join(config["distribute"]))
 
     run.cache_clear()
     monkeypatch.setitem(globals(), "build_strategy", build)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,29 @@ def refuse(*arguments, **environment):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     return line
+
+
+@pytest.fixture
+def refuse_here(monkeypatch, capfd):
+    """As `refuse`, in this process, which has imported TensorFlow already."""
+
+    def refuse_(cwd, name, *arguments):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as stop:
+                runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        printed = capfd.readouterr()
+        assert stop.value.code == 2, printed
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        return line
+
+    return refuse_
 
 
 def files(path):
@@ -200,10 +224,15 @@ def test_a_tfds_set_end_to_end(tmp_path):
         (["--config", "none.json"], ["none.json"]),
         (["--perod"], ["--perod"]),
         (["directory=/proc/none"], ["/proc/none"]),
+        (["--gpus", "7"], ["--gpus: no GPU 7; there are:"]),
+        (["--gpus", "a"], ["--gpus", "numbers like 0,1"]),
+        (["--cpu", "--gpus", "0"], ["--gpus", "not allowed with", "--cpu"]),
+        (["distribute=mirored"], ["distribute:", "mirrored"]),
+        (["distribute=multi_worker"], ["TF_CONFIG:", "expected something like"]),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, arguments, words):
-    line = refuse(tmp_path, "train", *arguments)
+def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, refuse_here, arguments, words):
+    line = refuse_here(tmp_path, "train", *arguments)
     for word in ["train.py: ", *words]:
         assert word in line
     assert files(tmp_path) == {}
@@ -223,17 +252,17 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, arguments, words):
         ("baseline", ["--output", "no/such/b.json"], ["--output", "no/such"]),
     ],
 )
-def test_wrong_input_of_the_other_scripts(trained, name, arguments, words):
+def test_wrong_input_of_the_other_scripts(trained, refuse_here, name, arguments, words):
     cwd, _ = trained
     before = files(cwd)
-    line = refuse(cwd, name, *arguments)
+    line = refuse_here(cwd, name, *arguments)
     for word in [f"{name}.py: ", *words]:
         assert word in line
     assert files(cwd) == before
 
 
 @pytest.mark.parametrize("damage", ["config", "checkpoint", "other optimizer"])
-def test_a_damaged_run_is_refused(trained, tmp_path, damage):
+def test_a_damaged_run_is_refused(trained, tmp_path, refuse_here, damage):
     cwd, _ = trained
     shutil.copytree(cwd / "weights", tmp_path / "weights")
     config = tmp_path / "weights/config.json"
@@ -248,5 +277,5 @@ def test_a_damaged_run_is_refused(trained, tmp_path, damage):
         config.write_text(json.dumps(changed))
     before = files(tmp_path)
     for name in ("evaluate", "resume"):
-        assert "weights" in refuse(tmp_path, name, "weights")
+        assert "weights" in refuse_here(tmp_path, name, "weights")
     assert files(tmp_path) == before

@@ -18,7 +18,7 @@ def meta_gradient(
 
     @tf.function(autograph=False)
     def run(steps):
-        unrolled = (rule, problem, carry, batches, steps)
+        unrolled = (rule, rule.values(), problem, carry, batches, steps)
         keep = what_to_keep(problem, carry, batches, second_derivatives)
         trajectory = unroll(*unrolled, ended=ended, keep=keep)
         with tf.GradientTape() as tape:

@@ -10,6 +10,7 @@ from l2o.train.build import (
 )
 from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
+from l2o.train.replicas import Replicas, join, use_devices
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy
@@ -20,12 +21,15 @@ __all__ = [
     "BaseStrategy",
     "CurriculumLearningStrategy",
     "LossArgs",
+    "Replicas",
     "RunDirectory",
     "SimpleStrategy",
     "Training",
     "build_optimizer",
     "build_strategy",
+    "join",
     "load",
     "load_weights",
     "resolve_config",
+    "use_devices",
 ]

@@ -22,6 +22,7 @@ from l2o.registry import Registry
 from l2o.train import keras_optimizers
 from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
+from l2o.train.replicas import Distribute, Replicas
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy
@@ -39,6 +40,7 @@ def job(
     seed: Seed = 0,
     constructor: str = "DM",
     strategy_constructor: str = "Simple",
+    distribute: Distribute = "none",
 ) -> None:
     """The options at the top of a config; a signature, as all options are.
 
@@ -47,6 +49,9 @@ def job(
         seed: Names every random draw of the run [0].
         constructor: The learned optimizer ["DM"].
         strategy_constructor: The training strategy ["Simple"].
+        distribute: What shares the optimizees of a meta-step: "none", one device;
+            "mirrored", all GPUs of this machine; "multi_worker", the machines that the
+            environment variable TF_CONFIG names ["none"].
     """
 
 
@@ -112,6 +117,7 @@ def resolve_config(config: Any) -> dict[str, Any]:
     return {
         "directory": top["directory"],
         "seed": top["seed"],
+        "distribute": top["distribute"],
         "constructor": top["constructor"],
         "network": resolve(optimizer, config.get("network", {}), "network"),
         "problems": _resolve_problems(config.get("problems", []), "problems"),
@@ -126,12 +132,29 @@ def resolve_config(config: Any) -> dict[str, Any]:
     }
 
 
-def build_strategy(config: Mapping[str, Any], run: RunDirectory | None = None) -> BaseStrategy:
+def distribute_of(config: Any) -> Distribute:
+    """Returns the option `distribute` of a config that is not resolved yet.
+
+    Raises:
+        UserError: If it is none of its values.
+    """
+    option = options_of(job)["distribute"]
+    value = expect_object(config, "config").get("distribute", option.default)
+    check(option.annotation, value, "distribute")
+    return value
+
+
+def build_strategy(
+    config: Mapping[str, Any],
+    run: RunDirectory | None = None,
+    replicas: Replicas | None = None,
+) -> BaseStrategy:
     """Builds everything a run needs; reads data, writes nothing.
 
     Args:
         config: A resolved config.
-        run: Where the run is written.
+        run: Where the run is written [None: nowhere].
+        replicas: What `join` made of the option `distribute` [None: one].
 
     Returns:
         The strategy, ready to `train`.
@@ -145,6 +168,7 @@ def build_strategy(config: Mapping[str, Any], run: RunDirectory | None = None) -
         config["optimizer"],
         LossArgs(**config["loss_args"]),
         validation_problems=_specs(config, "validation_problems"),
+        replicas=replicas,
         **config["training"],
     )
     strategy = STRATEGIES.find(config["strategy_constructor"])

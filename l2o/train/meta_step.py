@@ -20,6 +20,7 @@ from l2o.train.loss import (
     unroll_weights,
 )
 from l2o.train.pullback import pullback, what_to_keep
+from l2o.train.replicas import Replicas
 from l2o.train.rule import Rule
 from l2o.train.several import Several, keep_where
 from l2o.train.teachers import Teacher
@@ -29,7 +30,7 @@ DEFAULT_LOSS = LossArgs()
 
 
 class StepResult(NamedTuple):
-    """What a meta-step reports, tensors still on the device: scalars, or [instances].
+    """What a meta-step reports, tensors still on the device: scalars, or [instances] of all.
 
     loss: Meta- or imitation loss of the unroll.
     objective: The optimizee's last objective.
@@ -53,15 +54,17 @@ class MetaStep:
         optimizer: What is trained.
         problem: What it is trained on.
         rule: That of the optimizer, to compile it once for several problems [a new one].
-        teachers: For `imitate`.
+        teachers: For `imitate`, those of each replica of this process.
         loss_args: For all losses.
         weights: The weight of each step of an unroll.
         reduction: Over teachers.
         second_derivatives: Whether optimizee gradients are differentiated.
-        instances: How many optimizees an unroll has, side by side; the gradient is the mean
-            of theirs [1].
-        masters: Variables that the meta-optimizer changes in place of the learned weights,
-            which then follow them [the learned weights].
+        instances: How many optimizees each replica unrolls, side by side; the gradient is the
+            mean of those of all [1].
+        replicas: Which share the work [one].
+
+    Of several optimizees (of several replicas of this process) a carry has an axis (a list)
+    for them. Methods number them through, those of the first replica first.
     """
 
     def __init__(
@@ -70,13 +73,13 @@ class MetaStep:
         problem: Problem,
         *,
         rule: Rule | None = None,
-        teachers: Sequence[Teacher] = (),
+        teachers: Sequence[Sequence[Teacher]] = (),
         loss_args: LossArgs = DEFAULT_LOSS,
         weights: UnrollWeights = "sum",
         reduction: Reduction = "mean",
         second_derivatives: bool = False,
         instances: int = 1,
-        masters: Sequence[Any] | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.rule = rule or Rule(optimizer)
@@ -87,8 +90,8 @@ class MetaStep:
         self.reduction = reduction
         self.second_derivatives = second_derivatives
         self.instances = instances
+        self.replicas = replicas or Replicas()
         # One alone needs no axis.
-        self.masters = self.rule.weights if masters is None else list(masters)
         self.optimizee = problem if instances == 1 else Several(problem, instances)
         self._compiled: dict[Any, Any] = {}
 
@@ -104,17 +107,22 @@ class MetaStep:
             optimizer_state = self.optimizer.initial_state(instance.params, seed)
         return Carry(instance.params, instance.model_state, optimizer_state)
 
-    def stack(self, carries: Sequence[Carry]) -> Carry:
+    def stack(self, carries: Sequence[Carry]) -> Any:
         """Returns the carry of all instances from one for each."""
-        return carries[0] if self.instances == 1 else several.stack(carries)
+        return self._joined([self._stacked(part) for part in self._parts(carries)])
 
-    def put(self, carry: Carry, index: int, one: Carry) -> Carry:
+    def put(self, carry: Any, index: int, one: Carry) -> Any:
         """Returns the carry with instance `index` replaced."""
-        return one if self.instances == 1 else several.put(carry, index, one)
+        replica, k = divmod(index, self.instances)
+        carries = self._split(carry)
+        carries[replica] = one if self.instances == 1 else several.put(carries[replica], k, one)
+        return self._joined(carries)
 
-    def take(self, nest: Any, index: int) -> Any:
-        """Returns what instance `index` has of a part of the carry."""
-        return nest if self.instances == 1 else several.take(nest, index)
+    def state(self, carry: Any, index: int) -> Any:
+        """Returns the optimizer's state for instance `index`."""
+        replica, k = divmod(index, self.instances)
+        state = self._split(carry)[replica].optimizer_state
+        return state if self.instances == 1 else several.take(state, k)
 
     def stream(self, names: Sequence[int], start: int, count: int) -> Any:
         """Returns mini-batches `start` to `start + count` of each instance's stream.
@@ -125,7 +133,21 @@ class MetaStep:
             count: As there.
         """
         streams = [self.problem.stream(name, start, count) for name in names]
-        return streams[0] if self.instances == 1 else several.stack(streams, axis=1)
+        return self._joined([self._stacked(part, axis=1) for part in self._parts(streams)])
+
+    def _parts(self, instances: Sequence[Any]) -> list[Sequence[Any]]:
+        """Returns what belongs to each replica."""
+        starts = range(0, len(instances), self.instances)
+        return [instances[k : k + self.instances] for k in starts]
+
+    def _stacked(self, instances: Sequence[Any], axis: int = 0) -> Any:
+        return instances[0] if self.instances == 1 else several.stack(instances, axis)
+
+    def _joined(self, shares: list[Any]) -> Any:
+        return shares[0] if self.replicas.local == 1 else shares
+
+    def _split(self, shares: Any) -> list[Any]:
+        return [shares] if self.replicas.local == 1 else list(shares)
 
     def train(
         self, meta_optimizer: keras.optimizers.Optimizer, carry: Carry, batches: Any, steps: int
@@ -135,7 +157,7 @@ class MetaStep:
         Args:
             meta_optimizer: A Keras optimizer built on the learned weights.
             carry: Where the unroll starts.
-            batches: [steps + 1, ...], or [steps + 1, instances, ...]; see `unroll`.
+            batches: What `stream` returns for `steps + 1`.
             steps: Length of the unroll, at least 1.
 
         Returns:
@@ -192,32 +214,48 @@ class MetaStep:
         batches: Any,
         steps: tf.Tensor,
     ) -> Any:
+        values = self.rule.values()
         if kind == "validate":
-            return self._validate(carry, batches, steps)
-        taught = self._teach(carry, batches, steps) if kind == "imitate" else None
-        result, carry, sums, count = self._learn(kind, carry, batches, steps, taught)
+            return self._validate(values, carry, batches, steps)
+        carries, streams = self._split(carry), self._split(batches)
+
+        def learn(k: int) -> tuple[Any, list[tf.Tensor]]:
+            carry, batches = carries[k], streams[k]
+            teachers = self.teachers[k] if kind == "imitate" else []
+            taught = [teacher.run(carry, batches, steps) for teacher in teachers]
+            result, end, sums, count = self._learn(kind, values, carry, batches, steps, taught)
+            return end, [*sums, count, *self._spread(k, result)]
+
+        ends, parts = zip(*self.replicas.each(learn), strict=True)
+        total = self.replicas.total(parts)
+        of = len(values)
+        sums, count, result = total[:of], total[of], StepResult(*total[of + 1 :])
         grads = [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in sums]
         finite = tf.reduce_all([count > 0, *map(_all_finite, grads)])
         assert meta_optimizer is not None
 
         def apply() -> tf.Tensor:
-            meta_optimizer.apply(grads, self.masters)
-            if self.masters is not self.rule.weights:
-                for weight, master in zip(self.rule.weights, self.masters, strict=True):
-                    weight.assign(master.value)
+            meta_optimizer.apply(grads, self.rule.weights)
             return finite
 
         tf.cond(finite, apply, lambda: finite)
-        return result._replace(finite=result.finite & finite), carry
+        return result._replace(finite=result.finite & finite), self._joined(list(ends))
 
-    def _teach(self, carry: Any, batches: Any, steps: tf.Tensor) -> Any:
-        """Returns the trajectories of the teachers."""
-        return [teacher.run(carry, batches, steps) for teacher in self.teachers]
+    def _spread(self, k: int, result: StepResult) -> list[tf.Tensor]:
+        """Returns the result [instances of all], zeros but for those of replica k."""
+        if self.replicas.count == 1:
+            return list(result)
+        before = (self.replicas.first + k) * self.instances
+        after = self.replicas.count * self.instances - before - self.instances
+        return [tf.pad(tf.reshape(t, [self.instances]), [[before, after]]) for t in result]
 
-    def _validate(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
+    def _validate(
+        self, values: list[tf.Tensor], carry: Carry, batches: Any, steps: tf.Tensor
+    ) -> Any:
         # `obj_train_max_multiplier` is for training: what ends early would validate well.
         trajectory = unroll(
             self.rule,
+            values,
             self.optimizee,
             carry,
             batches,
@@ -231,11 +269,17 @@ class MetaStep:
         return _result(loss, valid, trajectory, steps), trajectory.carry
 
     def _learn(
-        self, kind: str, carry: Any, batches: Any, steps: tf.Tensor, taught: Any
+        self,
+        kind: str,
+        values: list[tf.Tensor],
+        carry: Any,
+        batches: Any,
+        steps: tf.Tensor,
+        taught: Any,
     ) -> tuple[StepResult, Any, list[tf.Tensor], tf.Tensor]:
         """Returns the result, the end, and the gradients' sum over how many optimizees."""
         args, imitate = self.loss_args, kind == "imitate"
-        unrolled = (self.rule, self.optimizee, carry, batches, steps)
+        unrolled = (self.rule, values, self.optimizee, carry, batches, steps)
         keep = what_to_keep(self.optimizee, carry, batches, self.second_derivatives)
         trajectory = unroll(
             *unrolled,

@@ -47,6 +47,7 @@ def what_to_keep(problem: Optimizee, carry: Carry, batches: Any, second_derivati
 
 def pullback(
     rule: Rule,
+    weights: Tensors,
     problem: Optimizee,
     carry: Carry,
     batches: Any,
@@ -62,6 +63,7 @@ def pullback(
 
     Args:
         rule: As for `unroll`.
+        weights: As for `unroll`.
         problem: As for `unroll`.
         carry: As for `unroll`.
         batches: As for `unroll`.
@@ -102,7 +104,7 @@ def pullback(
 
         def again(m: tf.Tensor, state: Tensors, arrays: list[tf.TensorArray]) -> Any:
             before = tf.nest.pack_sequence_as(states[lane], state)
-            _, after = rule.step(*inputs(lane, first + m), before)
+            _, after = rule.step(weights, *inputs(lane, first + m), before)
             state = tf.nest.flatten(after)
             return m + 1, state, write(arrays, m + 1, state)
 
@@ -145,7 +147,13 @@ def pullback(
                 at = tf.where(every > 1, t % every, t)
                 state = tf.nest.pack_sequence_as(states[lane], [a.read(at) for a in kept[k]])
                 d_params, d_g, d_states[k], totals = rule.back(
-                    *inputs(lane, t), state, d_x[k], d_states[k], totals, second_derivatives
+                    weights,
+                    *inputs(lane, t),
+                    state,
+                    d_x[k],
+                    d_states[k],
+                    totals,
+                    second_derivatives,
                 )
                 lane_grads.append(d_g)
                 if lanes.parameters:
@@ -165,7 +173,7 @@ def pullback(
                 [tf.zeros_like(p) for p in carry.params] if second_derivatives else [],
                 [tf.zeros_like(s) for s in floating(carry.model_state)] if through else [],
                 [[tf.zeros_like(s) for s in floating(states[lane])] for lane in group],
-                [tf.zeros(w.shape, w.dtype) for w in rule.weights],
+                [tf.zeros_like(w) for w in weights],
                 [past.states[lane] for lane in group],
             ),
         )[5]

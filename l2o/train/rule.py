@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
@@ -26,7 +27,7 @@ class Rule:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
         self._is_stacked = stacked
-        self._step = compiled(self._of_several if stacked else optimizer.update, optimizer.xla)
+        self._step = compiled(self._of_several if stacked else self._update, optimizer.xla)
         self._back: dict[bool, Callable[..., Any]] = {}
 
     @functools.cached_property
@@ -34,15 +35,35 @@ class Rule:
         """The same rule for several optimizees."""
         return Rule(self.optimizer, stacked=True)
 
-    def _of_several(self, *args: Any) -> Any:
-        return _each(self.optimizer.update, args)
+    def values(self) -> Tensors:
+        """Returns the learned weights as they are now."""
+        return [tf.convert_to_tensor(v.value) for v in self.weights]
 
-    def step(self, params: Tensors, grads: Tensors, state: Any) -> tuple[Tensors, Any]:
-        """See `TrainableOptimizer.update`."""
-        return self._step(params, grads, state)
+    def _update(self, values: Tensors, *args: Any) -> Any:
+        # Not the variables themselves: another device may not read them.
+        mapping = list(zip(self.weights, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self.optimizer.update(*args)
+
+    def _of_several(self, values: Tensors, *args: Any) -> Any:
+        return _each(lambda *one: self._update(values, *one), args)
+
+    def step(
+        self, values: Tensors, params: Tensors, grads: Tensors, state: Any
+    ) -> tuple[Tensors, Any]:
+        """See `TrainableOptimizer.update`.
+
+        Args:
+            values: Of the learned weights.
+            params: As there.
+            grads: As there.
+            state: As there.
+        """
+        return self._step(values, params, grads, state)
 
     def back(
         self,
+        values: Tensors,
         params: Tensors,
         grads: Tensors,
         state: Any,
@@ -54,6 +75,7 @@ class Rule:
         """Runs a step again and goes back through it.
 
         Args:
+            values: What `step` got.
             params: What `step` got.
             grads: What `step` got.
             state: What `step` got.
@@ -72,32 +94,23 @@ class Rule:
                 return self._pull(*args, to_grads=to_grads)
 
             self._back[to_grads] = compiled(back, self.optimizer.xla)
-        return self._back[to_grads](params, grads, state, d_deltas, d_state, totals)
+        return self._back[to_grads](values, params, grads, state, d_deltas, d_state, totals)
 
-    def _pull(
-        self,
-        params: Tensors,
-        grads: Tensors,
-        state: Any,
-        d_deltas: Tensors,
-        d_state: Tensors,
-        totals: Tensors,
-        *,
-        to_grads: bool,
-    ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
-        cotangents = (params, grads, state, d_deltas, d_state)
-        if not self._is_stacked:
-            d_params, d_grads, d_old, d_weights = self._pull_one(*cotangents, to_grads=to_grads)
-        else:
-            # Not a gradient of what is vectorised: XLA would compile that at every call.
-            d_params, d_grads, d_old, d_weights = _each(
-                lambda *one: self._pull_one(*one, to_grads=to_grads), cotangents
-            )
+    def _pull(self, *args: Any, to_grads: bool) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+        values, *inputs, totals = args
+
+        def pull(*one: Any) -> Any:
+            return self._pull_one(values, *one, to_grads=to_grads)
+
+        # Not the gradient of what is vectorised: XLA would compile that at every call.
+        *cotangents, d_weights = _each(pull, inputs) if self._is_stacked else pull(*inputs)
+        if self._is_stacked:
             d_weights = [tf.reduce_sum(d, 0) for d in d_weights]
-        return d_params, d_grads, d_old, [a + b for a, b in zip(totals, d_weights, strict=True)]
+        return (*cotangents, [a + b for a, b in zip(totals, d_weights, strict=True)])
 
     def _pull_one(
         self,
+        values: Tensors,
         params: Tensors,
         grads: Tensors,
         state: Any,
@@ -107,13 +120,12 @@ class Rule:
         to_grads: bool,
     ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
         sources = [params, grads if to_grads else [], floating(state)]
-        variables = [v.value for v in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([sources, variables])
-            deltas, new_state = self.optimizer.update(params, grads, state)
+            tape.watch([sources, values])
+            deltas, new_state = self._update(values, params, grads, state)
         (d_params, d_grads, d_old), d_weights = tape.gradient(
             [*deltas, *floating(new_state)],
-            [sources, variables],
+            [sources, values],
             output_gradients=[*d_deltas, *d_state],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l2o.errors import UserError
+from l2o.train.replicas import pack, unpack
 
 
 class Row(NamedTuple):
@@ -120,12 +120,10 @@ class RunDirectory:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows(["" if v is None else v for v in r] for r in [*before, row])
-        packed = io.BytesIO()
-        np.savez(packed, **dict(state))  # type: ignore[arg-type]
         path = self.checkpoint_path(row.stage, row.period)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, packed.getvalue())
+            write_atomically(path, pack(state))
             write_atomically(self.summary_path, text.getvalue().encode())
         except OSError as error:
             raise UserError(
@@ -144,11 +142,10 @@ class RunDirectory:
         """
         path = self.checkpoint_path(stage, period)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return unpack(path.read_bytes())
         except FileNotFoundError:
             raise UserError(f"no checkpoint {path}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"checkpoint {path} is damaged: {error}") from None
 
     def best(self) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from l2o import seeds
 from l2o.train.progress import Progress, Silent
+from l2o.train.replicas import pack, unpack
 from l2o.train.run_directory import Row, RunDirectory
 from l2o.train.training import VALIDATION_INSTANCES, Training, Unroll
 
@@ -75,25 +77,42 @@ class BaseStrategy:
         Raises:
             UserError: If the run directory cannot be read or does not fit.
         """
-        rows = self.run.rows() if self.run else []
-        if self.run and rows:
+
+        def read() -> bytes:
+            return json.dumps(self.run.rows() if self.run else []).encode()
+
+        rows = [Row(*row) for row in json.loads(self.training.replicas.from_chief(read))]
+        if rows:
             self._load(rows[-1].stage, rows[-1].period)
         return rows
 
     def _load(self, stage: int, period: int) -> None:
-        if self.run:
-            source = str(self.run.checkpoint_path(stage, period))
-            self.training.load_state(self.run.read_checkpoint(stage, period), source)
-        else:
-            self.training.load_state(self._states[stage, period], "memory")
+        def read() -> bytes:
+            if self.run:
+                return pack(self.run.read_checkpoint(stage, period))
+            return pack(self._states[stage, period])
 
-    def _save(self, row: Row) -> None:
-        state = self.training.save_state()
-        if self.run:
-            self.run.write_period(row, state)
-        else:
-            same_stage = {k: v for k, v in self._states.items() if k[0] == row.stage}
-            self._states = {**same_stage, (row.stage, row.period): state}
+        state = unpack(self.training.replicas.from_chief(read))
+        source = str(self.run.checkpoint_path(stage, period)) if self.run else "memory"
+        self.training.load_state(state, source)
+
+    def _save(self, row: Row) -> Row:
+        """Writes a period; returns its row as the chief has it."""
+        state, replicas = self.training.save_state(), self.training.replicas
+
+        def write() -> bytes:
+            if self.run:
+                self.run.write_period(row, state)
+            else:
+                same_stage = {k: v for k, v in self._states.items() if k[0] == row.stage}
+                self._states = {**same_stage, (row.stage, row.period): state}
+            return json.dumps(row).encode()
+
+        row = Row(*json.loads(replicas.from_chief(write)))
+        if replicas.processes > 1:
+            # Machines of different make differ in last bits, which must not add up.
+            self._load(row.stage, row.period)
+        return row
 
     def train(self, progress: Progress | None = None) -> list[Row]:
         """Trains until the plan ends, going on after the last complete period on disk.
@@ -112,8 +131,7 @@ class BaseStrategy:
         while isinstance(period := self.plan(rows), Period):
             if period.start:
                 self._load(*period.start)
-            row = self._period(period, rows, progress)
-            self._save(row)
+            row = self._save(self._period(period, rows, progress))
             rows.append(row)
             progress.line(_describe(row))
         progress.line(f"finished: {period.reason}")

@@ -41,11 +41,6 @@ class Teacher:
             optimizer.build(variables)
         self._initial = [tf.convert_to_tensor(v.value) for v in self.optimizers[0].variables]
 
-    @property
-    def state(self) -> list[keras.Variable]:
-        """The variables of all optimizers."""
-        return [v for optimizer in self.optimizers for v in optimizer.variables]
-
     def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> list[tf.Tensor]:
         """Optimizes from where the student starts; call it while tracing.
 

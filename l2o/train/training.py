@@ -19,6 +19,7 @@ from l2o.problems import Problem, ProblemSpec
 from l2o.train import keras_optimizers
 from l2o.train.loss import LossArgs, Reduction, UnrollWeights
 from l2o.train.meta_step import MetaStep, StepResult
+from l2o.train.replicas import Replicas
 from l2o.train.rule import Rule
 from l2o.train.teachers import Teacher
 from l2o.train.unroll import Carry
@@ -80,10 +81,13 @@ class Training:
             when the optimizee is replaced [False].
         second_derivatives: Whether to differentiate through the optimizee's gradient
             (Wichrowska et al. 2017) [False].
-        batch_of_problems: Optimizees of an unroll, side by side [1].
+        batch_of_problems: Optimizees of an unroll, side by side, those of all devices and
+            machines together [1].
+        replicas: Which share them, see the option `distribute` [one].
 
     Raises:
-        UserError: If `p_teacher` > 0 and there is no teacher.
+        UserError: If `p_teacher` > 0 and there is no teacher, or the replicas cannot share
+            the optimizees equally.
     """
 
     def __init__(
@@ -105,7 +109,15 @@ class Training:
         persistent: bool = False,
         second_derivatives: bool = False,
         batch_of_problems: Count = 1,
+        replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
+        self.replicas = replicas or Replicas()
+        if batch_of_problems % self.replicas.count:
+            raise UserError(
+                f"{batch_of_problems} optimizees cannot be shared equally by "
+                f"{self.replicas.count} replicas; expected a multiple of {self.replicas.count}",
+                "training/batch_of_problems",
+            )
         if p_teacher > 0 and not teachers:
             raise UserError(
                 f"p_teacher is {p_teacher} but there is no teacher to imitate; expected "
@@ -119,6 +131,10 @@ class Training:
         self.repeat = repeat
         self.persistent = persistent
         self.batch_of_problems = batch_of_problems
+        per_replica = batch_of_problems // self.replicas.count
+        # The numbers of the optimizees of this process among all.
+        first = self.replicas.first * per_replica
+        self.own = range(first, first + self.replicas.local * per_replica)
         self.problems = [_problem(spec) for spec in problems]
         self.meta_optimizer = self._on_weights(meta_optimizer, "optimizer")
         self.imitation_optimizer = (
@@ -135,7 +151,9 @@ class Training:
 
         rule = Rule(optimizer)
 
-        def meta_step(problem: Problem, instances: int) -> MetaStep:
+        def meta_step(
+            problem: Problem, instances: int, replicas: Replicas | None = None
+        ) -> MetaStep:
             return MetaStep(
                 optimizer,
                 problem,
@@ -145,37 +163,35 @@ class Training:
                 reduction=strategy,
                 second_derivatives=second_derivatives,
                 instances=instances,
+                replicas=replicas,
             )
 
-        self.steps = [meta_step(problem, batch_of_problems) for problem in self.problems]
+        self.steps = [meta_step(problem, per_replica, self.replicas) for problem in self.problems]
         for step in self.steps:
             step.teachers = self._teachers(step)
         self.validation_problems = [_problem(spec) for spec in validation_problems] or self.problems
         self.validation_steps = [
             meta_step(problem, VALIDATION_INSTANCES) for problem in self.validation_problems
         ]
-        # Per problem and instance the optimizer state that outlives an optimizee; None: a
+        # Per problem and own instance the optimizer state that outlives an optimizee; None: a
         # fresh one.
-        self.kept_states: list[list[Any]] = [[None] * batch_of_problems for _ in self.problems]
+        self.kept_states: list[list[Any]] = [[None] * len(self.own) for _ in self.problems]
 
     def _on_weights(self, spec: Mapping[str, Any], path: str) -> keras.optimizers.Optimizer:
         optimizer = keras_optimizers.create(keras_optimizers.resolve(spec, path))
         optimizer.build(self.optimizer.network.trainable_variables)
         return optimizer
 
-    def _teachers(self, step: MetaStep) -> list[Teacher]:
+    def _teachers(self, step: MetaStep) -> list[list[Teacher]]:
         if not self._teacher_specs or self.p_teacher == 0:
-            return []
+            return [[] for _ in self.replicas.devices]
         params = step.problem.init(0).params
-        return [
-            Teacher(
-                functools.partial(keras_optimizers.create, spec),
-                step.optimizee,
-                params,
-                self.persistent,
-            )
-            for spec in self._teacher_specs
-        ]
+
+        def teacher(spec: dict[str, Any]) -> Teacher:
+            create = functools.partial(keras_optimizers.create, spec)
+            return Teacher(create, step.optimizee, params, self.persistent)
+
+        return self.replicas.each(lambda k: [teacher(spec) for spec in self._teacher_specs])
 
     def train(
         self,
@@ -193,7 +209,7 @@ class Training:
             p_teacher: Probability that an unroll imitates, already annealed.
 
         Yields:
-            Each unroll of each optimizee, when it is done.
+            Each unroll of each optimizee, those of other processes too, when it is done.
         """
         meta_step = self.steps[index]
 
@@ -202,10 +218,11 @@ class Training:
                 return *meta_step.imitate(self.imitation_optimizer, carry, batches, length), True
             return *meta_step.train(self.meta_optimizer, carry, batches, length), False
 
-        slots = rng.spawn(self.batch_of_problems)
+        every = rng.spawn(self.batch_of_problems)
+        slots = [every[k] for k in self.own]
         states = self.kept_states[index] if self.persistent else [None] * len(slots)
         states = yield from self._iterate(
-            meta_step, slots, lambda: draw_length(rng), step, list(states)
+            meta_step, slots, lambda: draw_length(rng), step, list(states), self.own
         )
         if self.persistent:
             self.kept_states[index] = states
@@ -220,12 +237,12 @@ class Training:
             rngs: Source of the draws of each of `VALIDATION_INSTANCES` optimizees.
             length: Of each unroll.
         """
-        meta_step = self.validation_steps[index]
+        meta_step, all_ = self.validation_steps[index], range(len(rngs))
 
         def step(carry: Any, batches: Any, length: int) -> Any:
             return *meta_step.validate(carry, batches, length), False
 
-        yield from self._iterate(meta_step, rngs, lambda: length, step, [None] * len(rngs))
+        yield from self._iterate(meta_step, rngs, lambda: length, step, [None] * len(rngs), all_)
 
     def _iterate(
         self,
@@ -234,10 +251,11 @@ class Training:
         draw_length: Callable[[], int],
         step: Callable[..., Any],
         states: list[Any],
+        own: range,
     ) -> Generator[Unroll, None, list[Any]]:
         problem, slots = meta_step.problem, range(len(rngs))
         streams = [seeds.draw(rng) for rng in rngs]
-        carry: Carry | None = None
+        carry: Any = None
         position, done = 0, 0
         # Unrolls of each optimizee since it was fresh.
         ages = [0 for _ in slots]
@@ -259,12 +277,13 @@ class Training:
             for k in slots:
                 # A diverged optimizee teaches nothing more, nor does its state.
                 ages[k] += 1
-                if not result.complete[k] or ages[k] == self.depth:
+                complete = result.complete[own[k]]
+                if not complete or ages[k] == self.depth:
                     ages[k] = 0
                     due.append(k)
-                states[k] = None
-                if result.complete[k] and self.persistent:
-                    states[k] = meta_step.take(carry.optimizer_state, k)
+                keep = complete and self.persistent
+                states[k] = meta_step.state(carry, k) if keep else None
+            for k in range(len(result.loss)):
                 yield Unroll(
                     float(result.loss[k]),
                     float(result.objective[k]),
@@ -286,7 +305,10 @@ class Training:
     # What a checkpoint holds.
 
     def variables(self) -> dict[str, list[tf.Variable]]:
-        """Returns everything training changes, by group; optimizers that are one appear once."""
+        """Returns everything training changes, by group; optimizers that are one appear once.
+
+        What belongs to an optimizee is that of this process's own.
+        """
         groups: dict[str, list[Any]] = {
             "network": list(self.optimizer.network.weights),
             "meta_optimizer": list(self.meta_optimizer.variables),
@@ -295,25 +317,28 @@ class Training:
             groups["imitation_optimizer"] = list(self.imitation_optimizer.variables)
         if self.persistent:
             for i, step in enumerate(self.steps):
-                for j, teacher in enumerate(step.teachers):
-                    groups[f"problem_{i}_teacher_{j}"] = list(teacher.state)
+                for j, same in enumerate(zip(*step.teachers, strict=True)):
+                    optimizers = [o for teacher in same for o in teacher.optimizers]
+                    for k, optimizer in zip(self.own, optimizers, strict=True):
+                        groups[f"problem_{i}_instance_{k}_teacher_{j}"] = list(optimizer.variables)
         return groups
 
     def save_state(self) -> dict[str, np.ndarray]:
-        """Returns everything training changes, as named arrays."""
+        """Returns everything training changes, in all processes, as named arrays."""
         arrays = {
             f"{group}/{i}": variable.numpy()
             for group, variables in self.variables().items()
             for i, variable in enumerate(variables)
         }
         for i, states in enumerate(self.kept_states):
-            for k, state in enumerate(states):
+            for k, state in zip(self.own, states, strict=True):
                 for j, tensor in enumerate(tf.nest.flatten(state) if state is not None else []):
-                    arrays[f"problem_{i}_instance_{k}_state/{j}"] = tensor.numpy()
-        return arrays
+                    arrays[f"{_state_prefix(i, k)}{j}"] = tensor.numpy()
+        # Without such states all processes have the same.
+        return self.replicas.merge(arrays) if self.persistent else arrays
 
     def load_state(self, arrays: Mapping[str, np.ndarray], source: str) -> None:
-        """Restores what `save_state` returned.
+        """Restores what `save_state` returned, whatever the number of processes was.
 
         Args:
             arrays: By the same names.
@@ -332,7 +357,7 @@ class Training:
             if not fits or arrays[name].dtype != np.dtype(variable.dtype):
                 raise UserError(f"{source} does not belong to this configuration ({name})")
         states = [
-            [self._kept_state(i, k, arrays, source) for k in range(self.batch_of_problems)]
+            [self._kept_state(i, k, arrays, source) for k in self.own]
             for i in range(len(self.problems))
         ]
         for name, variable in expected.items():
@@ -340,7 +365,7 @@ class Training:
         self.kept_states = states
 
     def _kept_state(self, i: int, k: int, arrays: Mapping[str, np.ndarray], source: str) -> Any:
-        prefix = f"problem_{i}_instance_{k}_state/"
+        prefix = _state_prefix(i, k)
         count = sum(name.startswith(prefix) for name in arrays)
         if not count:
             return None
@@ -352,3 +377,7 @@ class Training:
                 f"{source} does not belong to this configuration (state {k} of problem {i})"
             )
         return tf.nest.pack_sequence_as(like, [tf.constant(a) for a in leaves])
+
+
+def _state_prefix(i: int, k: int) -> str:
+    return f"problem_{i}_instance_{k}_state/"

@@ -96,6 +96,7 @@ class Now(NamedTuple):
 
 def unroll(
     rule: Rule,
+    weights: Tensors,
     problem: Optimizee,
     carry: Carry,
     batches: Any,
@@ -110,6 +111,7 @@ def unroll(
 
     Args:
         rule: Of the learned optimizer.
+        weights: Its learned weights, as they are.
         problem: What it optimizes: one instance, or several, which do not see each other.
         carry: Where to start.
         batches: [steps + 1, ...], the mini-batches; update i gets its gradient from
@@ -159,12 +161,13 @@ def unroll(
     ) -> Any:
         objectives, reference_values, values, past = log
         lane_grads = lanes.cut(grads)
+        read = now.params
         if several and lanes.parameters:
-            now = now._replace(params=keep_where(good, now.params))
-        past = remember(past, i, now, lane_grads, good)
-        lane_params = lanes.cut(now.params) if lanes.parameters else lane_grads
+            read = keep_where(good, read)
+        past = remember(past, i, now._replace(params=read), lane_grads, good)
+        lane_params = lanes.cut(read) if lanes.parameters else lane_grads
         inputs = zip(lane_params, lane_grads, now.optimizer_state, strict=True)
-        deltas, states = zip(*[rule.step(*lane) for lane in inputs], strict=True)
+        deltas, states = zip(*[rule.step(weights, *lane) for lane in inputs], strict=True)
         changes = keep_where(flags.alive, lanes.join(deltas))
         params = [p + d for p, d in zip(now.params, changes, strict=True)]
         # The next unroll sees mini-batch i + 1 again: the carry stays at the state before it.

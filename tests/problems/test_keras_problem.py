@@ -207,7 +207,7 @@ def test_a_language_model_can_be_unrolled_and_taught():
 
     @tf.function(autograph=False)
     def run(steps):
-        end = unroll(Rule(rule), problem, carry, data, steps, parameters=True)
+        end = unroll(Rule(rule), Rule(rule).values(), problem, carry, data, steps, parameters=True)
         return end, teacher.run(carry, data, steps)
 
     trajectory, taught = run(tf.constant(2))

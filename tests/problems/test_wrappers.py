@@ -170,7 +170,9 @@ def test_all_of_them_around_a_network_with_batch_norm(order):
     rule = hand_designed.SGD(rate=0.01, momentum=0.0)
     data = problem.batches(0, 0, steps + 1)
     carry = Carry(params, model_state, rule.initial_state(params))
-    compiled = tf.function(lambda n: unroll(Rule(rule), problem, carry, data, n), autograph=False)
+    compiled = tf.function(
+        lambda n: unroll(Rule(rule), Rule(rule).values(), problem, carry, data, n), autograph=False
+    )
     got = compiled(tf.constant(steps))
 
     expected = []

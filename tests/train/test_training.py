@@ -214,12 +214,13 @@ def test_a_persistent_teacher_that_diverges_teaches_again_later():
     rate = {"class_name": "SGD", "config": {"learning_rate": 1e30, "momentum": 0.9}}
     training = make(Parabola(), repeat=2, depth=2, persistent=True, teachers=[rate], p_teacher=1.0)
     assert [u.finite for u in run(training, p_teacher=1.0)] == [False, False]
-    (teacher,) = training.steps[0].teachers
-    assert all(np.isfinite(v.numpy()).all() for v in teacher.state)
+    ((teacher,),) = training.steps[0].teachers
+    (optimizer,) = teacher.optimizers
+    assert all(np.isfinite(v.numpy()).all() for v in optimizer.variables)
     # One that stays finite lives on.
-    teacher.optimizers[0].learning_rate = 0.1
+    optimizer.learning_rate = 0.1
     assert all(u.finite for u in run(training, p_teacher=1.0))
-    assert any((v.numpy() != 0).any() for v in teacher.state if "momentum" in v.path)
+    assert any((v.numpy() != 0).any() for v in optimizer.variables if "momentum" in v.path)
 
 
 def test_state_survives_saving_and_loading_to_the_last_bit():

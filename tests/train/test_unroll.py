@@ -137,7 +137,7 @@ def test_imitation_steps_down_the_gradient_of_the_loop_by_hand(reduction):
     ]
     args = LossArgs(use_log_objective=False)
     step = MetaStep(
-        optimizer, problem, teachers=teachers, loss_args=args, weights=ramp, reduction=reduction
+        optimizer, problem, teachers=[teachers], loss_args=args, weights=ramp, reduction=reduction
     )
     data = batches(steps)
 
@@ -269,7 +269,7 @@ def test_the_model_state_goes_along(sgd_step):
     problem = sgd_step.problem
     data = batches(4)
     carry = sgd_step.start(problem.init(0))
-    got = unroll(sgd_step.rule, problem, carry, data, tf.constant(4))
+    got = unroll(sgd_step.rule, sgd_step.rule.values(), problem, carry, data, tf.constant(4))
     expected = list(by_hand(sgd_step.optimizer, problem, data, 4, False))
     np.testing.assert_allclose(got.objectives, [f for _, f, _ in expected], rtol=1e-6)
     np.testing.assert_allclose(got.references, [f_0 for *_, f_0 in expected], rtol=1e-6)

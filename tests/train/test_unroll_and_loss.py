@@ -123,7 +123,7 @@ def run(batches, steps, **options):
     instance = problem.init(0)
     carry = Carry(*instance, rule.initial_state(instance.params))
     batches = tf.constant(batches, tf.float32)
-    unrolled = (Rule(rule), problem, carry, batches)
+    unrolled = (Rule(rule), [], problem, carry, batches)
     return tf.function(lambda n: unroll(*unrolled, n, **options), autograph=False)(
         tf.constant(steps)
     )

@@ -1,0 +1,304 @@
+"""Replicas: the copies of a meta-step that share its optimizees, on devices and machines."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from l2o.errors import LostWorkerError, UserError, nearest
+
+Tensors = list[tf.Tensor]
+Distribute = Literal["none", "mirrored", "multi_worker"]
+
+# What TensorFlow raises in one worker when another has gone.
+_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
+
+
+class Replicas:
+    """Copies of a computation, each with a part of the work; all of them hold its sum.
+
+    Each process has the same number of them. What only one process may do (write, decide)
+    is done by the chief, which has the first.
+
+    Args:
+        strategy: Of `tf.distribute`, made for them; None: there is one [None].
+        processes: How many processes share them [1].
+        index: Which of those this is [0].
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy | None = None, processes: int = 1, index: int = 0
+    ) -> None:
+        self.count = strategy.num_replicas_in_sync if strategy else 1
+        # One alone needs no strategy, which would only cost it time.
+        self._strategy = strategy if self.count > 1 else None
+        self.processes = processes
+        self.index = index
+        self.devices = list(self._strategy.extended.worker_devices) if self._strategy else [""]
+        self.local = len(self.devices)
+        # The number of this process's first among all.
+        self.first = index * self.local
+        self._gather = tf.function(
+            self._gather_once, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
+        )
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes and decides."""
+        return self.index == 0
+
+    def each(self, function: Callable[[int], Any]) -> list[Any]:
+        """Returns what a function returns for each replica of this process, run on its device.
+
+        Args:
+            function: k -> whatever the k-th of them shall do; called while tracing.
+        """
+        # Not in a replica context of TensorFlow's: what Keras does there (scale a loss by the
+        # number of replicas, add up gradients, synchronize layers) joins parts of one model,
+        # and these are optimizees that must not know of each other.
+        done = []
+        for k, device in enumerate(self.devices):
+            with tf.device(device):
+                done.append(function(k))
+        return done
+
+    def total(self, parts: Sequence[Sequence[tf.Tensor]]) -> Tensors:
+        """Returns sums over all replicas, those of other processes too.
+
+        Args:
+            parts: For each replica of this process the same tensors, numbers of any dtype;
+                they are added up in that of the first.
+        """
+        if self._strategy is None:
+            return list(parts[0])
+        like = parts[0]
+        # One operation for all of them: what a small one costs is to start it.
+        flat = self.each(
+            lambda k: tf.concat([tf.reshape(tf.cast(t, like[0].dtype), [-1]) for t in parts[k]], 0)
+        )
+        values = self._strategy.experimental_distribute_values_from_function(
+            lambda context: flat[context.replica_id_in_sync_group - self.first]
+        )
+        summed = self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+        split = tf.split(summed, [t.shape.num_elements() for t in like])
+        return [
+            tf.cast(tf.reshape(part, t.shape), t.dtype) for part, t in zip(split, like, strict=True)
+        ]
+
+    def exchange(self, blob: bytes) -> list[bytes]:
+        """Returns what each process gave; all of them have to call it at the same point."""
+        if self.processes == 1:
+            return [blob]
+        words = np.frombuffer(blob + b"\0" * (-len(blob) % 4), np.int32)
+        sizes, everything = self._gather(np.concatenate([[len(blob)], words]).astype(np.int32))
+        parts = np.split(everything.numpy(), np.cumsum(sizes.numpy())[:-1])
+        return [part[1:].tobytes()[: part[0]] for part in parts[:: self.local]]
+
+    def _gather_once(self, words: tf.Tensor) -> Any:
+        assert self._strategy is not None
+        every = self._strategy.experimental_distribute_values_from_function
+        sizes = self._strategy.gather(every(lambda _: tf.shape(words)), 0)
+        return sizes, self._strategy.gather(every(lambda _: tf.identity(words)), 0)
+
+    def from_chief(self, make: Callable[[], bytes | None]) -> bytes:
+        """Returns what `make` returns in the chief; the others do not call it.
+
+        Raises:
+            UserError: In all processes, if `make` raises it.
+        """
+        if self.processes == 1:
+            return make() or b""
+        answer = b""
+        if self.is_chief:
+            try:
+                answer = b"+" + (make() or b"")
+            except UserError as error:
+                answer = b"-" + json.dumps([error.message, error.path]).encode()
+        answer = self.exchange(answer)[0]
+        if answer.startswith(b"-"):
+            raise UserError(*json.loads(answer[1:]))
+        return answer[1:]
+
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the arrays of all processes; where names are the same, this process's."""
+        if self.processes == 1:
+            return dict(arrays)
+        found: dict[str, np.ndarray] = {}
+        for blob in self.exchange(pack(arrays)):
+            found.update(unpack(blob))
+        return {**found, **arrays}
+
+    @contextmanager
+    def reported_loss(self) -> Iterator[None]:
+        """Raises LostWorkerError for what TensorFlow raises when another process has gone."""
+        try:
+            yield
+        except _LOST as error:
+            if self.processes == 1:
+                raise
+            raise _loss(error) from None
+
+    def check_same(self, config: Mapping[str, Any], differing: Callable[..., list[str]]) -> None:
+        """Checks that all workers have the same config.
+
+        Args:
+            config: This one's, JSON values.
+            differing: (config, config) -> the paths where they differ.
+
+        Raises:
+            UserError: In all of them, if one has another than the chief.
+        """
+        chief, *others = map(json.loads, self.exchange(json.dumps(config).encode()))
+        for i, other in enumerate(others, start=1):
+            if paths := differing(chief, other):
+                raise UserError(
+                    f"worker {i} has another config than worker 0, the chief (it differs in "
+                    f"{', '.join(paths[:5])}): expected the same for all workers"
+                )
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns named arrays as bytes, the content of an .npz file."""
+    packed = io.BytesIO()
+    np.savez(packed, **dict(arrays))  # type: ignore[arg-type]
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> dict[str, np.ndarray]:
+    """Undoes `pack`.
+
+    Raises:
+        ValueError: If it is nothing that `pack` returned, or holds anything but arrays.
+    """
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(str(error)) from None
+
+
+def join(distribute: Distribute, say: Callable[[str], None] = print) -> Replicas:
+    """Makes the replicas that the option `distribute` asks for.
+
+    Call it before TensorFlow has computed anything: connections to other workers cannot be
+    set up later.
+
+    Args:
+        distribute: "none": one, on the first GPU, or the CPU if there is none; "mirrored":
+            one for each GPU of this machine; "multi_worker": one for each GPU, or one, of
+            each machine that TF_CONFIG names.
+        say: Told what it waits for [print].
+
+    Raises:
+        UserError: If TF_CONFIG is needed and not there, or wrong.
+    """
+    if distribute == "none":
+        return Replicas()
+    if distribute == "mirrored":
+        return Replicas(tf.distribute.MirroredStrategy())
+    workers, index = cluster(os.environ.get("TF_CONFIG"))
+    if len(workers) > 1:
+        others = [address for i, address in enumerate(workers) if i != index]
+        more = f", ... ({len(others)} of them)" if len(others) > 5 else ""
+        say(f"waiting for the other workers: {', '.join(others[:5])}{more}")
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except _LOST as error:
+        raise _loss(error) from None
+    except tf.errors.UnknownError as error:
+        raise UserError(
+            f"cannot listen on {workers[index]}: {error.message}", "TF_CONFIG"
+        ) from None
+    return Replicas(strategy, len(workers), index)
+
+
+def cluster(text: str | None) -> tuple[list[str], int]:
+    """Returns the addresses of all workers, the chief first, and which of them this is.
+
+    Args:
+        text: The environment variable TF_CONFIG, as TensorFlow defines it.
+
+    Raises:
+        UserError: If it is not that.
+    """
+    example = (
+        '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+
+    def wrong(reason: str) -> UserError:
+        return UserError(f"{reason}; expected something like {example}", "TF_CONFIG")
+
+    if not text:
+        raise wrong("distribute=multi_worker needs this environment variable")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"not JSON ({error})") from None
+    jobs = config.get("cluster") if isinstance(config, dict) else None
+    if not isinstance(jobs, dict) or not jobs:
+        raise wrong("no cluster in it")
+    for job, addresses in jobs.items():
+        if job not in ("chief", "worker"):
+            raise wrong(f"no job of {job!r} here{nearest(job, ['chief', 'worker'])}")
+        fits = isinstance(addresses, list) and addresses
+        if not fits or not all(isinstance(a, str) and ":" in a for a in addresses):
+            raise wrong(f"the addresses of {job} are no list of host:port")
+    if len(jobs.get("chief", [])) > 1:
+        raise wrong("more than one chief")
+    task = config.get("task")
+    job, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
+    # JSON has other things than strings, and true is an int of Python's.
+    if (
+        not isinstance(job, str)
+        or job not in jobs
+        or type(index) is not int
+        or not 0 <= index < len(jobs[job])
+    ):
+        raise wrong("its task is none of the cluster's")
+    workers = [*jobs.get("chief", []), *jobs.get("worker", [])]
+    return workers, index + (len(jobs.get("chief", [])) if job == "worker" else 0)
+
+
+def use_devices(cpu: bool, gpus: Sequence[int] | None) -> None:
+    """Chooses what TensorFlow may compute on; call it before it has computed anything.
+
+    Args:
+        cpu: No GPU.
+        gpus: Only these, by their numbers; None: all there are.
+
+    Raises:
+        UserError: If there is no such GPU.
+    """
+    if not cpu and gpus is None:
+        return
+    there = tf.config.list_physical_devices("GPU")
+    for number in gpus or []:
+        if number >= len(there):
+            known = ", ".join(map(str, range(len(there)))) or "none"
+            raise UserError(f"--gpus: no GPU {number}; there are: {known}")
+    tf.config.set_visible_devices([] if cpu else [there[number] for number in gpus or []], "GPU")
+
+
+def _loss(error: tf.errors.OpError) -> LostWorkerError:
+    # TensorFlow says the same in many lines, and names its own nodes before it.
+    lines = [re.sub(r"{{.*?}}", "", line).strip() for line in error.message.splitlines()]
+    reason = next((line for line in lines if "aborted" in line), lines[0] if lines else "")
+    return LostWorkerError(
+        f"lost another worker ({reason[:200]}); finished periods are kept: start all workers "
+        "again to go on"
+    )

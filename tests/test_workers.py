@@ -1,0 +1,126 @@
+"""Several worker processes: as one process, whoever dies in between and however many they are."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from l2o.optimizer import OPTIMIZERS
+from l2o.train import RunDirectory
+from tests import test_scripts, workers
+from tests.test_all_runs import STRATEGY
+from tests.test_all_runs import TINY as LEARNS
+
+TINY = [*LEARNS, "training/batch_of_problems=4"]
+MANY = ["distribute=multi_worker"]
+SIMPLE = STRATEGY["Simple"]
+
+
+def periods(path):
+    """What a run has written: its rows, and by period all arrays."""
+    run = RunDirectory(path)
+    return run.rows(), [run.read_checkpoint(row.stage, row.period) for row in run.rows()]
+
+
+def check_close(one, other):
+    (rows, states), (others, more) = periods(one), periods(other)
+    for a, b in zip(rows, others, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert (x is None) == (y is None)
+            assert x is None or x == pytest.approx(y, rel=1e-4, abs=1e-4)
+    for a, b in zip(states, more, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def check_same(one, other):
+    (rows, states), (others, more) = periods(one), periods(other)
+    assert rows == others
+    for a, b in zip(states, more, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run of two workers, what they printed, and its arguments."""
+    cwd = tmp_path_factory.mktemp("workers")
+    arguments = ["constructor=RNNProp", *TINY, *SIMPLE]
+    return cwd, workers.succeed(cwd, "train", *arguments, *MANY, "directory=two"), arguments
+
+
+def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path):
+    cwd, printed, arguments = undisturbed
+    assert "2 replicas of 2 workers" in printed[0]
+    assert "worker 1 of 2: worker 0 tells" in printed[1]
+    assert "period" not in printed[1]
+    test_scripts.succeed(tmp_path, "train", *arguments, "directory=one")
+    check_close(cwd / "two", tmp_path / "one")
+    (state, *_) = periods(tmp_path / "one")[1]
+    kept = {name.partition("/")[0] for name in state if "instance" in name}
+    expected = {f"problem_0_instance_{k}_{what}" for k in range(4) for what in ("teacher_0",)}
+    assert expected <= kept, "those of all workers are saved"
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_worker_ends_the_other_and_all_go_on_exactly(undisturbed, tmp_path, victim):
+    cwd, _, arguments = undisturbed
+    command = [*arguments, *MANY, "directory=two"]
+    both = workers.start(tmp_path, "train", *command)
+    workers.wait_for(tmp_path / "two/summary.csv", both)
+    both[victim].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    code, _, stderr = workers.end(both)[1 - victim]
+    assert time.monotonic() - killed < 60
+    assert code == 1
+    (line,) = stderr.splitlines()
+    assert line.startswith("train.py: lost another worker")
+    assert "start all workers again" in line
+    left = len(periods(tmp_path / "two")[0])
+    assert 1 <= left < 3
+    printed = workers.succeed(tmp_path, "train", *command)
+    assert f"going on after {left} periods" in printed[0]
+    check_same(cwd / "two", tmp_path / "two")
+
+
+def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path):
+    cwd, _, arguments = undisturbed
+    shorter = [*arguments, "strategy/num_periods=1"]
+    workers.succeed(tmp_path, "train", *shorter, *MANY, "directory=run")
+    # Not a way to extend a run, but to have one that stopped.
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"num_periods": 1', '"num_periods": 3'))
+    line = test_scripts.refuse(tmp_path, "resume", "run")
+    assert line.startswith("resume.py: TF_CONFIG: distribute=multi_worker needs this")
+    line = test_scripts.refuse(tmp_path, "resume", "run", "distribute=none", "seed=3")
+    assert "another config (it differs in seed)" in line
+    printed = test_scripts.succeed(tmp_path, "resume", "run", "distribute=none")
+    assert "going on after 1 periods" in printed
+    check_close(cwd / "two", tmp_path / "run")
+
+
+def test_workers_with_different_configs_are_all_refused(tmp_path):
+    arguments = ["constructor=RNNProp", *TINY, *MANY]
+    both = workers.start(
+        tmp_path, "train", *arguments, of_worker=[[], ["network/alpha=0.2", "directory=other"]]
+    )
+    for code, _, stderr in workers.end(both):
+        assert code == 2
+        (line,) = stderr.splitlines()
+        assert "worker 1 has another config" in line
+        assert "differs in network/alpha)" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", sorted(STRATEGY))
+@pytest.mark.parametrize("constructor", sorted(OPTIMIZERS.entries))
+def test_every_optimizer_with_every_strategy(constructor, strategy, tmp_path):
+    arguments = [f"constructor={constructor}", f"strategy_constructor={strategy}"]
+    arguments += [*TINY, *STRATEGY[strategy]]
+    test_scripts.succeed(tmp_path, "train", *arguments, "directory=one")
+    workers.succeed(tmp_path, "train", *arguments, *MANY, "directory=two")
+    check_close(tmp_path / "one", tmp_path / "two")
