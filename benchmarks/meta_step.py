@@ -17,7 +17,9 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,14 +35,47 @@ EXAMPLES = 1408
 
 def measure(args: argparse.Namespace, features: int, unroll: int, instances: int) -> common.Row:
     """Measures meta-steps of `args.worker` from fixed starts."""
+    options = {name: getattr(args, name) for name in ("second_derivatives", "imitation")}
+    call = prepare(args.worker, features, unroll, instances, **options)
+    first, rate = common.time_calls(call, args.seconds)
+    return {
+        "inner_steps_per_s": rate * unroll * instances,
+        "trace_s": first,
+        "peak_rss_mb": common.peak_rss_mb(),
+    }
+
+
+def prepare(
+    name: str,
+    features: int,
+    unroll: int,
+    instances: int,
+    *,
+    second_derivatives: bool = False,
+    imitation: bool = False,
+    replicas: Any = None,
+) -> Callable[[], None]:
+    """Returns a function that takes a meta-step, from the same start at each call.
+
+    Args:
+        name: The optimizer.
+        features: Inputs of the optimizee.
+        unroll: Inner steps.
+        instances: Optimizees of each replica.
+        second_derivatives: As for `MetaStep`.
+        imitation: Whether on the imitation loss.
+        replicas: As for `MetaStep`.
+    """
     import keras
     import numpy as np
 
     import l2o
     from l2o.problems import keras_problem
-    from l2o.train import LossArgs
+    from l2o.train import LossArgs, Replicas
     from l2o.train.meta_step import MetaStep
     from l2o.train.teachers import Teacher
+
+    replicas = replicas or Replicas()
 
     def build_model() -> keras.Model:
         return keras.Sequential(
@@ -57,24 +92,27 @@ def measure(args: argparse.Namespace, features: int, unroll: int, instances: int
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
     instance = problem.init(0)
-    optimizer = getattr(l2o, f"{args.worker}Optimizer")()
+    optimizer = getattr(l2o, f"{name}Optimizer")()
     meta = MetaStep(
         optimizer,
         problem,
         loss_args=LossArgs(scale_objective=False, use_log_objective=False),
         weights="sum",
-        second_derivatives=args.second_derivatives,
+        second_derivatives=second_derivatives,
         instances=instances,
+        replicas=replicas,
     )
-    if args.imitation:
+    if imitation:
         create = functools.partial(keras.optimizers.Adam, 0.01)
-        meta.teachers = [[Teacher(create, meta.optimizee, instance.params, False)]]
+        meta.teachers = replicas.each(
+            lambda k: [Teacher(create, meta.optimizee, instance.params, False)]
+        )
     adam = keras.optimizers.Adam(1e-3)
     adam.build(optimizer.network.trainable_variables)
-    seeds = range(instances)
+    seeds = range(replicas.first * instances, (replicas.first + replicas.local) * instances)
     carry = meta.stack([meta.start(problem.init(seed), seed=seed) for seed in seeds])
     batches = meta.stream(seeds, 0, unroll + 1)
-    step = meta.imitate if args.imitation else meta.train
+    step = meta.imitate if imitation else meta.train
 
     def call() -> None:
         result, _ = step(adam, carry, batches, unroll)
@@ -82,12 +120,7 @@ def measure(args: argparse.Namespace, features: int, unroll: int, instances: int
         if not (np.all(result.complete) and np.all(result.finite)):
             raise SystemExit("the unroll diverged: nothing was measured")
 
-    first, rate = common.time_calls(call, args.seconds)
-    return {
-        "inner_steps_per_s": rate * unroll * instances,
-        "trace_s": first,
-        "peak_rss_mb": common.peak_rss_mb(),
-    }
+    return call
 
 
 def peers(args: argparse.Namespace) -> list[str]:

@@ -1,4 +1,8 @@
 import os
+import runpy
+import signal
+import sys
+from pathlib import Path
 
 # Before anything imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,3 +23,28 @@ tf.config.set_logical_device_configuration(
 def _same_draws_at_each_run():
     """What a test leaves to chance (the first weights of a network) must not decide it."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def refuse_here(monkeypatch, capfd):
+    """Runs a script in this process; expects exit code 2 and one line, which it returns."""
+
+    def refuse_(cwd, name, *arguments):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as stop:
+                runpy.run_path(
+                    str(Path(__file__).parent.parent / f"{name}.py"), run_name="__main__"
+                )
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        printed = capfd.readouterr()
+        assert stop.value.code == 2, printed
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        return line
+
+    return refuse_

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -50,29 +49,6 @@ def refuse(*arguments, **environment):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     return line
-
-
-@pytest.fixture
-def refuse_here(monkeypatch, capfd):
-    """As `refuse`, in this process, which has imported TensorFlow already."""
-
-    def refuse_(cwd, name, *arguments):
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        handler = signal.getsignal(signal.SIGTERM)
-        capfd.readouterr()
-        try:
-            with pytest.raises(SystemExit) as stop:
-                runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        printed = capfd.readouterr()
-        assert stop.value.code == 2, printed
-        assert printed.out == ""
-        (line,) = printed.err.splitlines()
-        return line
-
-    return refuse_
 
 
 def files(path):

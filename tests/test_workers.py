@@ -1,5 +1,6 @@
 """Several worker processes: as one process, whoever dies in between and however many they are."""
 
+import shutil
 import signal
 import time
 
@@ -86,16 +87,15 @@ def test_a_killed_worker_ends_the_other_and_all_go_on_exactly(undisturbed, tmp_p
     check_same(cwd / "two", tmp_path / "two")
 
 
-def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path):
-    cwd, _, arguments = undisturbed
-    shorter = [*arguments, "strategy/num_periods=1"]
-    workers.succeed(tmp_path, "train", *shorter, *MANY, "directory=run")
-    # Not a way to extend a run, but to have one that stopped.
-    config = tmp_path / "run/config.json"
-    config.write_text(config.read_text().replace('"num_periods": 1', '"num_periods": 3'))
-    line = test_scripts.refuse(tmp_path, "resume", "run")
+def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, refuse_here):
+    cwd, *_ = undisturbed
+    shutil.copytree(cwd / "two", tmp_path / "run")
+    summary = tmp_path / "run/summary.csv"
+    # As if it had stopped after its first period.
+    summary.write_text("".join(summary.read_text().splitlines(keepends=True)[:2]))
+    line = refuse_here(tmp_path, "resume", "run")
     assert line.startswith("resume.py: TF_CONFIG: distribute=multi_worker needs this")
-    line = test_scripts.refuse(tmp_path, "resume", "run", "distribute=none", "seed=3")
+    line = refuse_here(tmp_path, "resume", "run", "distribute=none", "seed=3")
     assert "another config (it differs in seed)" in line
     printed = test_scripts.succeed(tmp_path, "resume", "run", "distribute=none")
     assert "going on after 1 periods" in printed

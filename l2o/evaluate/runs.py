@@ -1,10 +1,10 @@
-"""Training models with an optimizer, through the path a user deploys: compile and fit."""
+"""Training models with an optimizer, as `fit` would, many of them in one compiled loop."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,11 +12,17 @@ import numpy as np
 
 from l2o import seeds as seeding
 from l2o.errors import UserError
+from l2o.evaluate.loops import Loop, loop_for
 from l2o.problems import KerasProblem
+from l2o.train import several
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 
 # As many examples as a convolutional network can see at once in a few GiB.
 EVALUATION_BATCH = 2048
+# More at once are hardly faster, and each takes memory and time to trace.
+MODELS_AT_ONCE = 16
+# Steps between two signs of life.
+STRETCH = 50
 
 
 class Run(NamedTuple):
@@ -43,30 +49,31 @@ def run(
     steps: int,
     seeds: Sequence[int],
     learning_rate: float | None = None,
-    on_step: Callable[[float], None] | None = None,
+    on_steps: Callable[[int, float], None] | None = None,
 ) -> Run:
-    """Trains a fresh model per seed with `model.fit`.
+    """Trains a fresh model per seed as `model.fit` would, many of them side by side.
 
     For one seed every optimizer gets the same initial weights and the same mini-batches.
 
     Args:
         problem: The model and its data.
-        optimizer: Not built yet; its state starts anew for each seed. What a learned
-            optimizer has learned is not changed.
+        optimizer: Not built yet, and not changed.
         steps: Number of mini-batches.
         seeds: One per model, non-negative.
-        learning_rate: Set for this run; None: the optimizer's own [None].
-        on_step: Told the loss of each step [None].
+        learning_rate: Used for this run; None: the optimizer's own [None].
+        on_steps: Told after each stretch how many steps of all models it had, and their last
+            mean loss [None].
 
     Returns:
         The measurements; a model that diverges has losses that are not finite.
 
     Raises:
         UserError: If there is no seed.
-        ValueError: If the optimizer has been built for another model (from Keras).
         TypeError: If a rate is given and the optimizer has a schedule (from Keras).
     """
-    return _Trainer(problem, optimizer, steps, on_step).run(seeds, learning_rate)
+    trainer = _Trainer(problem, steps, seeds, on_steps)
+    loops = trainer.loops(optimizer, rated=learning_rate is not None)
+    return trainer.run(loops, learning_rate)
 
 
 def sweep(
@@ -75,7 +82,7 @@ def sweep(
     learning_rates: Sequence[float],
     steps: int,
     seeds: Sequence[int],
-    on_step: Callable[[float], None] | None = None,
+    on_steps: Callable[[int, float], None] | None = None,
 ) -> dict[float, Run]:
     """Runs an optimizer at each learning rate.
 
@@ -86,7 +93,7 @@ def sweep(
         learning_rates: The rates.
         steps: As for `run`.
         seeds: As for `run`.
-        on_step: As for `run` [None].
+        on_steps: As for `run` [None].
 
     Returns:
         Run by learning rate, in the order given.
@@ -95,8 +102,10 @@ def sweep(
         UserError: If there is no Keras optimizer of that name, or no seed.
     """
     make = KERAS_OPTIMIZERS.find(optimizer) if isinstance(optimizer, str) else optimizer
-    trainer = _Trainer(problem, make(), steps, on_step)
-    return {rate: trainer.run(seeds, rate) for rate in learning_rates}
+    trainer = _Trainer(problem, steps, seeds, on_steps)
+    # The same for all rates: a loop traces once.
+    loops = trainer.loops(make(), rated=True)
+    return {rate: trainer.run(loops, rate) for rate in learning_rates}
 
 
 def best(runs: dict[float, Run]) -> float:
@@ -115,83 +124,72 @@ def best(runs: dict[float, Run]) -> float:
     return min(finite, key=lambda rate: finite[rate])
 
 
-class _StepLoss(keras.callbacks.Callback):
-    """Records the loss of each mini-batch; Keras itself reports the mean so far."""
-
-    def __init__(self, on_step: Callable[[float], None] | None) -> None:
-        super().__init__()
-        self.losses: list[float] = []
-        self.on_step = on_step
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Forgets the mini-batches before."""
-        self.model.reset_metrics()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Records this one."""
-        self.losses.append(float(logs["loss"]))
-        if self.on_step:
-            self.on_step(self.losses[-1])
-
-
 class _Trainer:
-    """One compiled model for all seeds and rates: compiling anew would trace anew."""
+    """The models of a run: what they start from, see and are measured on."""
 
     def __init__(
         self,
         problem: KerasProblem,
-        optimizer: keras.optimizers.Optimizer,
         steps: int,
-        on_step: Callable[[float], None] | None,
+        seeds: Sequence[int],
+        on_steps: Callable[[int, float], None] | None,
     ) -> None:
+        if len(seeds) == 0:
+            raise UserError("expected at least one seed")
         self.problem = problem
         self.steps = steps
-        self.on_step = on_step
-        self.model = problem.model(0)
+        self.on_steps = on_steps
+        groups = -(-len(seeds) // MODELS_AT_ONCE)
+        self._groups = [list(group) for group in np.array_split(list(seeds), groups)]
+        self._model = problem.model(0)
         metrics = ["accuracy"] if problem.classifies else None
-        self.model.compile(optimizer=optimizer, loss=problem.loss, metrics=metrics)
-        self.optimizer = self.model.optimizer
-        self.optimizer.build(self.model.trainable_variables)
-        self._initial = [v.numpy() for v in self.optimizer.variables]
+        self._model.compile(loss=problem.loss, metrics=metrics)
         self._train = problem.dataset.train.all()
         self._test = problem.dataset.test.all() if problem.dataset.test else None
 
-    def run(self, seeds: Sequence[int], learning_rate: float | None = None) -> Run:
+    def loops(self, optimizer: keras.optimizers.Optimizer, rated: bool) -> dict[int, Loop]:
+        """Returns a loop for each size of a group."""
+        sizes = {len(group) for group in self._groups}
+        return {size: loop_for(self.problem, optimizer, size, rated) for size in sizes}
+
+    def run(self, loops: Mapping[int, Loop], learning_rate: float | None) -> Run:
         """Trains a model per seed, at `learning_rate` if one is given."""
-        if len(seeds) == 0:
-            raise UserError("expected at least one seed")
         start = time.perf_counter()
-        results = [self._one(seed, learning_rate) for seed in seeds]
-        losses, *final = (np.array(column) for column in zip(*results, strict=True))
-        train_loss, train_accuracy, test_loss, test_accuracy = final
+        parts = [self._run(loops[len(group)], group, learning_rate) for group in self._groups]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        losses, train_loss, train_accuracy, test_loss, test_accuracy = columns
         seconds = time.perf_counter() - start
         return Run(losses, train_loss, train_accuracy, test_loss, test_accuracy, seconds)
 
-    def _one(self, seed: int, learning_rate: float | None) -> tuple[Any, ...]:
-        rng = seeding.generator(seed, seeding.EVALUATION)
-        params, model_state = self.problem.init(seeding.draw(rng))
-        # Not `set_weights`: a dropout layer's seed is state, but no weight.
-        _assign(self.model.trainable_variables, params)
-        _assign(self.model.non_trainable_variables, model_state)
-        _assign(self.optimizer.variables, self._initial)
-        if learning_rate is not None:
-            self.optimizer.learning_rate = learning_rate
-        indices = self.problem.indices(seeding.draw(rng), 0, self.steps)
-        recorder = _StepLoss(self.on_step)
-        self.model.fit(
-            *self.problem.dataset.train.take(indices.reshape(-1)),
-            batch_size=self.problem.batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[recorder],
-        )
-        return recorder.losses, *self._measure(self._train), *self._measure(self._test)
+    def _run(
+        self, loop: Loop, group: Sequence[int], learning_rate: float | None
+    ) -> tuple[np.ndarray, ...]:
+        rngs = [seeding.generator(seed, seeding.EVALUATION) for seed in group]
+        loop.start([self.problem.init(seeding.draw(rng)) for rng in rngs], learning_rate)
+        names = [seeding.draw(rng) for rng in rngs]
+        losses: list[np.ndarray] = []
+        for first in range(0, self.steps, STRETCH):
+            count = min(STRETCH, self.steps - first)
+            # The unroll scores its last update on one mini-batch more.
+            streams = [self.problem.stream(name, first, count + 1) for name in names]
+            batches = several.stack(streams, axis=1) if len(group) > 1 else streams[0]
+            losses.append(loop.advance(batches, count))
+            if self.on_steps:
+                self.on_steps(count * len(group), float(losses[-1][-1].mean()))
+        final = [self._measure(*end) for end in loop.end()]
+        return (np.concatenate(losses).T, *map(np.array, zip(*final, strict=True)))
 
-    def _measure(self, split: Any) -> tuple[float, float]:
+    def _measure(self, params: Sequence[Any], model_state: Sequence[Any]) -> tuple[float, ...]:
+        # Not `set_weights`: a dropout layer's seed is state, but no weight.
+        _assign(self._model.trainable_variables, params)
+        _assign(self._model.non_trainable_variables, model_state)
+        return (*self._measure_on(self._train), *self._measure_on(self._test))
+
+    def _measure_on(self, split: Any) -> tuple[float, float]:
         if split is None:
             return math.nan, math.nan
         batch_size = min(len(split[1]), EVALUATION_BATCH)
-        found = self.model.evaluate(*split, batch_size=batch_size, verbose=0, return_dict=True)
+        found = self._model.evaluate(*split, batch_size=batch_size, verbose=0, return_dict=True)
         return found["loss"], found.get("accuracy", math.nan)
 
 

@@ -53,8 +53,8 @@ def evaluate(
     total = steps * seeds * (1 + len(ADAM_RATES))
     with Live() as progress:
         step = _counter(progress, total)
-        runs = {optimizer.name: run(problem, optimizer, steps, chosen, on_step=step("learned"))}
-        adam = sweep(problem, "Adam", ADAM_RATES, steps, chosen, on_step=step("Adam"))
+        runs = {optimizer.name: run(problem, optimizer, steps, chosen, on_steps=step("learned"))}
+        adam = sweep(problem, "Adam", ADAM_RATES, steps, chosen, on_steps=step("Adam"))
     rate = best(adam)
     runs[f"Adam (learning rate {rate:g})"] = adam[rate]
     ratio = float(runs[optimizer.name].train_loss.mean() / adam[rate].train_loss.mean())
@@ -111,7 +111,7 @@ def baseline(
     chosen = range(seeds)
     with Live() as progress:
         step = _counter(progress, steps * seeds * len(rates))
-        runs = sweep(problem, optimizer, rates, steps, chosen, on_step=step(optimizer))
+        runs = sweep(problem, optimizer, rates, steps, chosen, on_steps=step(optimizer))
     rate = best(runs)
     title = _title(problem_name, options, steps, seeds)
     print(title)
@@ -149,16 +149,16 @@ def _title(name: str, options: Mapping[str, Any], steps: int, seeds: int) -> str
     return f"{name}: {described}\n{steps} steps, {seeds} seeds"
 
 
-def _counter(progress: Live, total: int) -> Callable[[str], Callable[[float], None]]:
-    count = 0
+def _counter(progress: Live, total: int) -> Callable[[str], Callable[[int, float], None]]:
+    done = 0
 
-    def named(label: str) -> Callable[[float], None]:
-        def step(loss: float) -> None:
-            nonlocal count
-            count += 1
-            progress.update(f"{label}, step {count} of {total}, loss {loss:.3f}", count / total)
+    def named(label: str) -> Callable[[int, float], None]:
+        def steps(count: int, loss: float) -> None:
+            nonlocal done
+            done += count
+            progress.update(f"{label}, step {done} of {total}, loss {loss:.3f}", done / total)
 
-        return step
+        return steps
 
     return named
 

@@ -24,7 +24,7 @@ from l2o.train.replicas import Replicas
 from l2o.train.rule import Rule
 from l2o.train.several import Several, keep_where
 from l2o.train.teachers import Teacher
-from l2o.train.unroll import Carry, Trajectory, never, unroll
+from l2o.train.unroll import Carry, Trajectory, never, traced_once, unroll
 
 DEFAULT_LOSS = LossArgs()
 
@@ -191,18 +191,8 @@ class MetaStep:
     ) -> tuple[StepResult, Carry]:
         key = (kind, id(meta_optimizer))
         if key not in self._compiled:
-            # Spelled out, so that another number of steps is no reason to trace again.
-            signature = (
-                tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry),
-                tf.nest.map_structure(
-                    lambda b: tf.TensorSpec([None, *b.shape[1:]], b.dtype), batches
-                ),
-                tf.TensorSpec([], tf.int32),
-            )
-            self._compiled[key] = tf.function(
-                lambda *args: self._step(kind, meta_optimizer, *args),
-                input_signature=signature,
-                autograph=False,
+            self._compiled[key] = traced_once(
+                lambda *args: self._step(kind, meta_optimizer, *args), carry, batches
             )
         return self._compiled[key](carry, batches, tf.constant(steps, tf.int32))
 

@@ -30,8 +30,10 @@ def start(given: Any, run: RunDirectory | None = None, initialize: bool = False)
     distribute = distribute_of(given)
     # TensorFlow waits for other workers in C++, where Python would not hear of a Ctrl-C.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    replicas = Replicas() if initialize else join(distribute, _say)
-    signal.signal(signal.SIGINT, interrupt)
+    try:
+        replicas = Replicas() if initialize else join(distribute, _say)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     # After TensorFlow's own handler, which would let the others go on without this worker.
     signal.signal(signal.SIGTERM, _stop)
     with replicas.reported_loss():

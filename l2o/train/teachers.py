@@ -12,26 +12,24 @@ from l2o.train.several import Optimizee, count_of, stack, take
 from l2o.train.unroll import Carry, batch_at, evaluate
 
 
-class Teacher:
-    """A Keras optimizer with variables of its own for the parameters of each optimizee.
+class OneEach:
+    """Keras optimizers, one for each optimizee, with variables of their own.
+
+    What a rule may do across parameters, as clipping by their norm, it must not do across
+    optimizees.
 
     Args:
-        create: Returns an optimizer not built yet. Each optimizee gets one: what a rule may
-            do across parameters, as clipping by their norm, it must not do across optimizees.
-        optimizee: What it optimizes.
+        create: Returns an optimizer not built yet.
+        optimizee: What they optimize.
         params: Of one instance; only shapes and dtypes matter.
-        persistent: Whether its state (momenta) lives on between unrolls.
     """
 
     def __init__(
         self,
         create: Callable[[], keras.optimizers.Optimizer],
         optimizee: Optimizee,
-        params: list[tf.Tensor],
-        persistent: bool,
+        params: Sequence[tf.Tensor],
     ) -> None:
-        self.optimizee = optimizee
-        self.persistent = persistent
         self.optimizers = [create() for _ in range(count_of(optimizee) or 1)]
         self._params = [
             [keras.Variable(p, dtype=p.dtype.name, name=f"param_{i}") for i, p in enumerate(params)]
@@ -40,6 +38,76 @@ class Teacher:
         for optimizer, variables in zip(self.optimizers, self._params, strict=True):
             optimizer.build(variables)
         self._initial = [tf.convert_to_tensor(v.value) for v in self.optimizers[0].variables]
+
+    def put(self, params: list[tf.Tensor]) -> None:
+        """Sets the parameters of all optimizees."""
+        for variables, values in zip(self._params, self._each(params), strict=True):
+            _assign(variables, values)
+
+    def params(self) -> list[tf.Tensor]:
+        """Returns the parameters of all optimizees."""
+        values = [[tf.convert_to_tensor(v.value) for v in own] for own in self._params]
+        return values[0] if len(values) == 1 else stack(values)
+
+    def reset(self) -> None:
+        """Lets the optimizers' states start anew."""
+        for optimizer in self.optimizers:
+            _assign(optimizer.variables, self._initial)
+
+    def reset_diverged(self) -> None:
+        """As `reset`, for those whose state or parameters are not finite."""
+        for optimizer, variables in zip(self.optimizers, self._params, strict=True):
+            finite = tf.reduce_all(
+                [
+                    tf.reduce_all(tf.math.is_finite(v.value))
+                    for v in [*optimizer.variables, *variables]
+                    if tf.as_dtype(v.dtype).is_floating
+                ]
+            )
+            for variable, value in zip(optimizer.variables, self._initial, strict=True):
+                variable.assign(tf.where(finite, variable.value, value))
+
+    def apply(self, grads: list[tf.Tensor]) -> None:
+        """Takes a step with the gradients of all optimizees."""
+        for optimizer, own, variables in zip(
+            self.optimizers, self._each(grads), self._params, strict=True
+        ):
+            # An optimizer that expects a scaled loss scales its gradients back.
+            optimizer.apply([optimizer.scale_loss(g) for g in own], variables)
+
+    def finish(self) -> None:
+        """Does what Keras does after the last step: an average may replace the parameters."""
+        for optimizer, variables in zip(self.optimizers, self._params, strict=True):
+            optimizer.finalize_variable_values(variables)
+
+    def _each(self, tensors: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+        """Returns what belongs to each optimizee."""
+        if len(self.optimizers) == 1:
+            return [tensors]
+        return [take(tensors, k) for k in range(len(self.optimizers))]
+
+
+class Teacher:
+    """Keras optimizers that start where a student does.
+
+    Args:
+        create: As for `OneEach`.
+        optimizee: As for `OneEach`.
+        params: As for `OneEach`.
+        persistent: Whether their state (momenta) lives on between unrolls.
+    """
+
+    def __init__(
+        self,
+        create: Callable[[], keras.optimizers.Optimizer],
+        optimizee: Optimizee,
+        params: Sequence[tf.Tensor],
+        persistent: bool,
+    ) -> None:
+        self.optimizee = optimizee
+        self.persistent = persistent
+        self._each = OneEach(create, optimizee, params)
+        self.optimizers = self._each.optimizers
 
     def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> list[tf.Tensor]:
         """Optimizes from where the student starts; call it while tracing.
@@ -52,21 +120,16 @@ class Teacher:
         Returns:
             Per parameter [steps, ...]: its value after each update.
         """
-        for variables, values in zip(self._params, self._each(carry.params), strict=True):
-            _assign(variables, values)
+        self._each.put(carry.params)
         if not self.persistent:
-            for optimizer in self.optimizers:
-                _assign(optimizer.variables, self._initial)
+            self._each.reset()
 
         def step(i: tf.Tensor, model_state: Any, record: Any) -> Any:
             _, grads, model_state = evaluate(
-                self.optimizee, self._values(), model_state, batch_at(batches, i)
+                self.optimizee, self._each.params(), model_state, batch_at(batches, i)
             )
-            for optimizer, own, variables in zip(
-                self.optimizers, self._each(grads), self._params, strict=True
-            ):
-                optimizer.apply(own, variables)
-            values = self._values()
+            self._each.apply(grads)
+            values = self._each.params()
             record = [array.write(i, v) for array, v in zip(record, values, strict=True)]
             return i + 1, model_state, record
 
@@ -74,29 +137,9 @@ class Teacher:
         *_, record = tf.while_loop(
             lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), carry.model_state, record)
         )
-        for optimizer, variables in zip(self.optimizers, self._params, strict=True):
-            # A persistent state that has diverged would teach nothing ever again.
-            finite = tf.reduce_all(
-                [
-                    tf.reduce_all(tf.math.is_finite(v.value))
-                    for v in [*optimizer.variables, *variables]
-                    if tf.as_dtype(v.dtype).is_floating
-                ]
-            )
-            for variable, value in zip(optimizer.variables, self._initial, strict=True):
-                variable.assign(tf.where(finite, variable.value, value))
+        # A persistent state that has diverged would teach nothing ever again.
+        self._each.reset_diverged()
         return [tf.stop_gradient(array.stack()) for array in record]
-
-    def _each(self, tensors: list[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """Returns what belongs to each optimizee."""
-        if len(self.optimizers) == 1:
-            return [tensors]
-        return [take(tensors, k) for k in range(len(self.optimizers))]
-
-    def _values(self) -> list[tf.Tensor]:
-        """Returns the parameters of all optimizees."""
-        values = [[tf.convert_to_tensor(v.value) for v in own] for own in self._params]
-        return values[0] if len(values) == 1 else stack(values)
 
 
 def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:

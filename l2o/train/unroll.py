@@ -226,6 +226,23 @@ def unroll(
     )
 
 
+def traced_once(function: Callable[..., Any], carry: Any, batches: Any) -> Callable[..., Any]:
+    """Returns `function(carry, batches, steps)` compiled, with one trace for all lengths.
+
+    Args:
+        function: Of a carry, mini-batches [steps + 1, ...] and an int32 scalar.
+        carry: A carry of the shapes it will get.
+        batches: Mini-batches likewise, any number of them.
+    """
+    # Spelled out, so that another number of steps is no reason to trace again.
+    signature = (
+        tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry),
+        tf.nest.map_structure(lambda b: tf.TensorSpec([None, *b.shape[1:]], b.dtype), batches),
+        tf.TensorSpec([], tf.int32),
+    )
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
 def batch_at(batches: Any, i: tf.Tensor) -> Any:
     """Returns mini-batch i."""
     return tf.nest.map_structure(lambda b: b[i], batches)

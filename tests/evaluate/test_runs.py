@@ -7,6 +7,7 @@ import l2o
 from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate import Run, best, run, runs, sweep
+from l2o.optimizer import OPTIMIZERS
 from l2o.problems import KerasProblem, conv_classifier, keras_problem, mlp_classifier
 
 
@@ -168,12 +169,101 @@ def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem,
     learned = l2o.RNNPropOptimizer()
     before = learned.network.get_weights()
     told = []
-    got = run(problem, learned, steps=4, seeds=[1, 2], on_step=told.append)
+    got = run(problem, learned, 4, [1, 2], on_steps=lambda *what: told.append(what))
     np.testing.assert_allclose(got.losses[:, 0], adam.losses[:, 0], rtol=1e-6)
     assert (got.losses[:, 2] != adam.losses[:, 2]).all()
-    np.testing.assert_allclose(told, got.losses.reshape(-1))
+    assert told == [(2 * 4, pytest.approx(got.losses[:, -1].mean()))]
     for a, b in zip(before, learned.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def fitted(problem, optimizer, steps, seed):
+    """Losses and final weights of `fit` on what `run` trains a model on."""
+    rng = seeding.generator(seed, seeding.EVALUATION)
+    model = problem.model(seeding.draw(rng))
+    model.compile(optimizer=optimizer, loss=problem.loss)
+    examples = problem.dataset.train.take(problem.indices(seeding.draw(rng), 0, steps).reshape(-1))
+    losses = []
+
+    class EachBatch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.reset_metrics()
+
+        def on_train_batch_end(self, batch, logs=None):
+            losses.append(logs["loss"])
+
+    options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
+    model.fit(*examples, batch_size=problem.batch_size, **options)
+    return losses, model.evaluate(*problem.dataset.train.all(), verbose=0)
+
+
+CLIPPED = {"learning_rate": 0.5, "global_clipnorm": 0.01}
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        *(pytest.param(c, id=name) for name, c in sorted(OPTIMIZERS.entries.items())),
+        pytest.param(lambda: l2o.RNNPropOptimizer(**CLIPPED), id="with options of Keras"),
+        pytest.param(
+            lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), id="an average"
+        ),
+        pytest.param(lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0), id="scaled"),
+    ],
+)
+def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, create):
+    # Two stretches, and groups of two and of one.
+    monkeypatch.setattr(runs, "STRETCH", 3)
+    monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
+    optimizer = create()
+    for weight in getattr(optimizer, "network", keras.Layer()).trainable_variables:
+        weight.assign(weight + 0.05)
+    told = []
+    got = run(problem, optimizer, 5, [7, 8, 9], on_steps=lambda *what: told.append(what[0]))
+    assert told == [6, 4, 3, 2]
+    copies = [type(optimizer).from_config(optimizer.get_config()) for _ in range(3)]
+    for k, copy in enumerate(copies):
+        if isinstance(copy, l2o.optimizer.TrainableOptimizer):
+            copy.network.set_weights(optimizer.network.get_weights())
+        losses, end = fitted(problem, copy, 5, 7 + k)
+        assert np.ptp(losses) > 0
+        np.testing.assert_allclose(got.losses[k], losses, rtol=1e-4)
+        np.testing.assert_allclose(got.train_loss[k], end, rtol=1e-4)
+
+
+def test_a_model_that_diverges_with_a_learned_optimizer_does_not_stop_the_others(monkeypatch):
+    class Cliff(keras.losses.MeanSquaredError):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            f = super().__call__(y_true, y_pred, sample_weight)
+            return tf.where(f > limit, np.inf, f)
+
+    monkeypatch.setattr(runs, "STRETCH", 4)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 3)), rng.standard_normal((64, 1))
+
+    def problem():
+        return keras_problem(
+            lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), (x, y), Cliff(), 8
+        )
+
+    limit = np.inf
+    learned, seeds = l2o.RNNPropOptimizer(), [1, 2, 3, 4]
+    learned.network.set_weights([3 * w for w in learned.network.get_weights()])
+    plain = run(problem(), learned, 10, seeds)
+    worst = plain.losses.max(1)
+    limit = np.sort(worst)[-2:].mean()
+    got = run(problem(), learned, 10, seeds)
+    ended = worst > limit
+    assert ended.tolist().count(True) == 1
+    np.testing.assert_allclose(got.losses[~ended], plain.losses[~ended], rtol=1e-4)
+    first = int(np.argmax(plain.losses[ended][0] > limit))
+    assert first > 0
+    np.testing.assert_allclose(
+        got.losses[ended][0, :first], plain.losses[ended][0, :first], rtol=1e-4
+    )
+    assert not np.isfinite(got.losses[ended][0, first:]).any()
+    assert not np.isfinite(got.train_loss[ended]).any()
+    np.testing.assert_allclose(got.train_loss[~ended], plain.train_loss[~ended], rtol=1e-4)
 
 
 def of(*train_losses):

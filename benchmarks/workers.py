@@ -1,0 +1,156 @@
+"""Meta-training by several worker processes of one core each, on the loopback interface.
+
+    python benchmarks/workers.py --optimizer DM --instances 4
+
+The meta-steps are those of meta_step.py (64 features, unroll 20) with as many optimizees for
+each worker; what one worker does alone, on one core, is what the others are compared with.
+All-reduce is the time of the sum over all workers alone, of the gradient and the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import common
+from benchmarks.meta_step import OPTIMIZERS, prepare
+
+FEATURES, UNROLL = 64, 20
+WARM_UP, CALLS, SUMS = 5, 100, 300
+
+
+def measure(name: str, instances: int) -> common.Row:
+    """Measures what all workers do together, as one of them sees it."""
+    import tensorflow as tf
+
+    import l2o
+    from l2o.train import join
+
+    replicas = join("multi_worker" if "TF_CONFIG" in os.environ else "none", lambda text: None)
+    call = prepare(name, FEATURES, UNROLL, instances, replicas=replicas)
+    weights = getattr(l2o, f"{name}Optimizer")().network.trainable_variables
+    numbers = sum(w.shape.num_elements() for w in weights) + 1 + 5 * instances * replicas.count
+
+    @tf.function(autograph=False)
+    def total() -> tf.Tensor:
+        return replicas.total([[tf.ones([numbers])]])[0]
+
+    def seconds(function, times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            function()
+        return (time.perf_counter() - start) / times
+
+    # The same number of calls in all workers: they wait for each other.
+    seconds(call, WARM_UP)
+    seconds(total, WARM_UP)
+    return {
+        "inner_steps_per_s": UNROLL * instances * replicas.count / seconds(call, CALLS),
+        "all_reduce_ms": 1e3 * seconds(total, SUMS) if replicas.count > 1 else 0.0,
+        "kilobytes": 4 * numbers / 1e3,
+    }
+
+
+def start(name: str, instances: int, count: int) -> None:
+    """Runs `count` workers, each on a core of its own, and prints what the first measured."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    cores = sorted(os.sched_getaffinity(0))
+    command = [sys.executable, __file__, f"--measure={name}", f"--instances={instances}"]
+    workers = []
+    for i in range(count):
+        environment = dict(os.environ)
+        if count > 1:
+            task = {"type": "worker", "index": i}
+            environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        os.sched_setaffinity(0, {cores[i % len(cores)]})
+        workers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+    outputs = [worker.communicate()[0] for worker in workers]
+    if any(worker.returncode for worker in workers):
+        sys.exit(1)
+    print(outputs[0].decode().splitlines()[-1])
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optimizer",
+        type=common.listed(str, OPTIMIZERS),
+        default=list(OPTIMIZERS),
+        metavar="A,B",
+        help=f"some of {', '.join(OPTIMIZERS)} [all]",
+    )
+    for option, default, text in (
+        ("--instances", "4", "optimizees of each worker"),
+        ("--workers", "1,2", "how many workers"),
+    ):
+        parser.add_argument(
+            option,
+            type=common.listed(common.positive(int)),
+            default=default,
+            metavar="N,M",
+            help=f"{text} [%(default)s]",
+        )
+    parser.add_argument("--measure", choices=OPTIMIZERS, help=argparse.SUPPRESS)
+    parser.add_argument("--start", choices=OPTIMIZERS, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=common.positive(int), default=3, help="[%(default)s]")
+    parser.add_argument("--json", action="store_true", help="one JSON line per row, no table")
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure, args.instances[0])))
+        return
+    if args.start:
+        start(args.start, args.instances[0], args.workers[0])
+        return
+    cases = [
+        common.Case(
+            {"optimizer": name, "instances": instances, "workers": workers},
+            [
+                sys.executable,
+                __file__,
+                f"--start={name}",
+                f"--instances={instances}",
+                f"--workers={workers}",
+            ],
+        )
+        for name in args.optimizer
+        for instances in args.instances
+        for workers in args.workers
+    ]
+    rows = common.run_alternately(cases, args.repeats, spread="inner_steps_per_s")
+    common.report(
+        rows,
+        args.json,
+        {
+            "optimizer": lambda r: r["optimizer"],
+            "optimizees of each": lambda r: str(r["instances"]),
+            "workers": lambda r: str(r["workers"]),
+            "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
+            "min - max": lambda r: " - ".join(
+                common.number(r[f"inner_steps_per_s_{end}"]) for end in ("min", "max")
+            ),
+            "all-reduce ms": lambda r: common.number(r["all_reduce_ms"]),
+            "kB": lambda r: common.number(r["kilobytes"]),
+        },
+    )
+    if len(rows) < len(cases):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

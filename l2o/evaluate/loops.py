@@ -1,0 +1,186 @@
+"""Training loops over models side by side: one for learned optimizers, one for Keras' own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import Instance, Problem
+from l2o.train import several
+from l2o.train.rule import Rule
+from l2o.train.several import Optimizee, Several
+from l2o.train.teachers import OneEach
+from l2o.train.unroll import Carry, batch_at, evaluate, traced_once, unroll
+
+
+class Loop(Protocol):
+    """Trains models side by side, from their start or from where it stopped."""
+
+    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
+        """Puts fresh models in; None: the optimizer's own learning rate."""
+
+    def advance(self, batches: Any, steps: int) -> np.ndarray:
+        """Takes steps.
+
+        Args:
+            batches: [steps + 1, ...], or [steps + 1, models, ...]; the last one may be used
+                for nothing.
+            steps: How many, at least 1.
+
+        Returns:
+            [steps, models], the loss of each mini-batch before the step it drives; not finite
+            from where a model has diverged.
+        """
+
+    def end(self) -> list[Instance]:
+        """Returns parameters and state of each model."""
+
+
+def loop_for(
+    problem: Problem, optimizer: keras.optimizers.Optimizer, models: int, rated: bool
+) -> Loop:
+    """Returns the loop that trains `models` models of a problem with an optimizer.
+
+    Args:
+        problem: Model and data.
+        optimizer: Not built yet; the loop does not change it.
+        models: How many.
+        rated: Whether it will be given learning rates.
+    """
+    optimizee: Optimizee = problem if models == 1 else Several(problem, models)
+    if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
+        return LearnedLoop(optimizee, optimizer, models)
+    return KerasLoop(optimizee, optimizer, problem.init(0))
+
+
+class LearnedLoop:
+    """The unroll of a learned optimizer, without a gradient.
+
+    Args:
+        optimizee: The models.
+        optimizer: Its change is used as it is: see `_is_plain`.
+        models: How many.
+    """
+
+    def __init__(self, optimizee: Optimizee, optimizer: TrainableOptimizer, models: int) -> None:
+        self.optimizee = optimizee
+        self.rule = Rule(optimizer)
+        self.models = models
+        self._unroll: Callable[..., Any] | None = None
+
+    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
+        """See `Loop`; it has no learning rate."""
+        assert learning_rate is None
+        # As Keras builds it: the draws of a rule that starts from random state are the same.
+        starts = [Carry(*one, self.rule.optimizer.initial_state(one.params)) for one in instances]
+        self._carry = starts[0] if self.models == 1 else several.stack(starts)
+        self._alive = np.ones(self.models, bool)
+
+    def _trace(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
+        first, _ = self.optimizee.objective(carry.params, carry.model_state, batch_at(batches, 0))
+        done = unroll(
+            self.rule, self.rule.values(), self.optimizee, carry, batches, steps, references=False
+        )
+        return first, done.objectives, done.steps, done.healthy, done.carry
+
+    def advance(self, batches: Any, steps: int) -> np.ndarray:
+        """See `Loop`."""
+        self._unroll = self._unroll or traced_once(self._trace, self._carry, batches)
+        first, later, ran, healthy, self._carry = self._unroll(
+            self._carry, batches, tf.constant(steps, tf.int32)
+        )
+        losses = np.concatenate(
+            [np.reshape(first, [1, -1]), np.reshape(later, [steps, self.models])]
+        )
+        # What comes after the loss or gradient that ended it is no loss.
+        ended = np.arange(steps + 1)[:, None] > np.reshape(ran, [1, -1])
+        losses[ended | ~self._alive] = np.nan
+        self._alive &= np.reshape(healthy, [-1])
+        return losses[:steps]
+
+    def end(self) -> list[Instance]:
+        """See `Loop`."""
+        params, model_state, _ = self._carry
+        ends = _each(params, model_state, self.models)
+        for k in np.flatnonzero(~self._alive):
+            ends[k] = ends[k]._replace(params=[p * np.nan for p in ends[k].params])
+        return ends
+
+
+class KerasLoop:
+    """As `fit`, a copy of the optimizer for each model.
+
+    Args:
+        optimizee: The models.
+        optimizer: Copied.
+        like: One of them; only shapes and dtypes matter.
+    """
+
+    def __init__(
+        self, optimizee: Optimizee, optimizer: keras.optimizers.Optimizer, like: Instance
+    ) -> None:
+        self.optimizee = optimizee
+        self._each = OneEach(lambda: _copy(optimizer), optimizee, like.params)
+        self._steps: Callable[..., Any] | None = None
+        self._finish = tf.function(self._each.finish, autograph=False)
+
+    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
+        """See `Loop`."""
+        together: Instance = several.stack(instances) if len(instances) > 1 else instances[0]
+        params, self._model_state = together
+        self._each.put(params)
+        self._each.reset()
+        if learning_rate is not None:
+            for optimizer in self._each.optimizers:
+                optimizer.learning_rate = learning_rate
+
+    def _trace(self, model_state: Any, batches: Any, steps: tf.Tensor) -> Any:
+        def step(i: tf.Tensor, model_state: Any, losses: tf.TensorArray) -> Any:
+            f, grads, model_state = evaluate(
+                self.optimizee, self._each.params(), model_state, batch_at(batches, i)
+            )
+            self._each.apply(grads)
+            return i + 1, model_state, losses.write(i, tf.cast(f, tf.float32))
+
+        losses = tf.TensorArray(tf.float32, size=steps)
+        _, model_state, losses = tf.while_loop(
+            lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), model_state, losses)
+        )
+        return model_state, losses.stack()
+
+    def advance(self, batches: Any, steps: int) -> np.ndarray:
+        """See `Loop`."""
+        self._steps = self._steps or traced_once(self._trace, self._model_state, batches)
+        self._model_state, losses = self._steps(
+            self._model_state, batches, tf.constant(steps, tf.int32)
+        )
+        return np.reshape(losses, [steps, -1])
+
+    def end(self) -> list[Instance]:
+        """See `Loop`."""
+        self._finish()
+        return _each(self._each.params(), self._model_state, len(self._each.optimizers))
+
+
+def _is_plain(optimizer: TrainableOptimizer) -> bool:
+    """Returns whether Keras adds nothing to the learned change: no rate, no clipping, ..."""
+    given, plain = optimizer.get_config(), keras.optimizers.Optimizer(1.0).get_config()
+    return all(given[key] == value for key, value in plain.items() if key != "name")
+
+
+def _copy(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    copy = type(optimizer).from_config(optimizer.get_config())
+    if isinstance(optimizer, TrainableOptimizer):
+        copy.network.set_weights(optimizer.network.get_weights())
+    return copy
+
+
+def _each(params: list[tf.Tensor], model_state: list[tf.Tensor], models: int) -> list[Instance]:
+    if models == 1:
+        return [Instance(params, model_state)]
+    return [Instance(*several.take((params, model_state), k)) for k in range(models)]
