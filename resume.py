@@ -15,6 +15,9 @@ def main() -> None:
         "overrides", nargs="*", metavar="distribute=...", help="where it goes on, see README.md"
     )
     args = parser.parse_intermixed_args()
+    for text in args.overrides:
+        if not text.startswith("distribute="):
+            parser.error(f"{text}: only distribute=... may change")
 
     import_tensorflow(args)
     from l2o.train import RunDirectory

@@ -21,7 +21,7 @@ import tensorflow as tf
 import l2o
 import train as train_script
 from config.overrides import merge_overrides
-from l2o.optimizer import OPTIMIZERS
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.problems import PROBLEMS, datasets
 from l2o.problems.keras_model import Picked
 from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
@@ -141,6 +141,14 @@ class Run(NamedTuple):
         assert len(self.trained) == 1
         moments = [v for v in self.training.meta_optimizer.variables if "momentum" in v.path]
         return np.concatenate([m.numpy().ravel() for m in moments]) / (1 - 0.9)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _not_compiled():
+    """These runs are so short that they would mostly wait for XLA's compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainableOptimizer, "xla", False)
+        yield
 
 
 @cache

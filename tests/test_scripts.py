@@ -122,12 +122,12 @@ assert any((a != b).any() for a, b in zip(before, model.get_weights()))
     assert done.returncode == 0, done.stderr
 
 
-def test_training_again_resumes_and_another_config_is_refused(trained):
+def test_training_again_resumes_and_another_config_is_refused(trained, refuse_here):
     cwd, _ = trained
     before = files(cwd / "weights")
     assert "going on after 2 periods" in succeed(cwd, "resume", "weights/")
     succeed(cwd, "train", "constructor=RNNProp", *TINY)
-    line = refuse(cwd, "train", "constructor=RNNProp", *TINY, "network/alpha=0.2", "seed=3")
+    line = refuse_here(cwd, "train", "constructor=RNNProp", *TINY, "network/alpha=0.2", "seed=3")
     assert "network/alpha, seed" in line
     assert files(cwd / "weights") == before
 

@@ -1,7 +1,9 @@
 """Several worker processes: as one process, whoever dies in between and however many they are."""
 
+import json
 import shutil
 import signal
+import socket
 import time
 
 import numpy as np
@@ -96,7 +98,7 @@ def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, ref
     line = refuse_here(tmp_path, "resume", "run")
     assert line.startswith("resume.py: TF_CONFIG: distribute=multi_worker needs this")
     line = refuse_here(tmp_path, "resume", "run", "distribute=none", "seed=3")
-    assert "another config (it differs in seed)" in line
+    assert "seed=3: only distribute=... may change" in line
     printed = test_scripts.succeed(tmp_path, "resume", "run", "distribute=none")
     assert "going on after 1 periods" in printed
     check_close(cwd / "two", tmp_path / "run")
@@ -107,12 +109,37 @@ def test_workers_with_different_configs_are_all_refused(tmp_path):
     both = workers.start(
         tmp_path, "train", *arguments, of_worker=[[], ["network/alpha=0.2", "directory=other"]]
     )
-    for code, _, stderr in workers.end(both):
-        assert code == 2
+    for code, printed, stderr in workers.end(both):
+        assert (code, printed[:7]) == (2, "waiting")
         (line,) = stderr.splitlines()
         assert "worker 1 has another config" in line
         assert "differs in network/alpha)" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin_ends_the_others(tmp_path):
+    arguments = ["constructor=RNNProp", *TINY, *MANY]
+    both = workers.start(tmp_path, "train", *arguments, of_worker=[[], ["network/alpa=0.2"]])
+    (code, _, lost), (wrong, _, line) = workers.end(both, timeout=60)
+    assert (code, wrong) == (1, 2)
+    assert lost.startswith("train.py: lost another worker")
+    assert "network/alpa: unknown option" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        address = f"localhost:{taken.getsockname()[1]}"
+        task = {"type": "worker", "index": 0}
+        config = {"cluster": {"worker": [address, "localhost:1"]}, "task": task}
+        done = test_scripts.script(tmp_path, "train", *MANY, TF_CONFIG=json.dumps(config))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"train.py: TF_CONFIG: cannot listen on {address}: ")
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem
 from l2o.train import several
+from l2o.train.keras_optimizers import keeps_copy
 from l2o.train.rule import Rule
 from l2o.train.several import Optimizee, Several
 from l2o.train.teachers import OneEach
@@ -51,10 +53,18 @@ def loop_for(
         optimizer: Not built yet; the loop does not change it.
         models: How many.
         rated: Whether it will be given learning rates.
+
+    Raises:
+        UserError: If the optimizer cannot start from a model other than it was built for.
     """
     optimizee: Optimizee = problem if models == 1 else Several(problem, models)
     if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
         return LearnedLoop(optimizee, optimizer, models)
+    if keeps_copy(lambda: _copy(optimizer)):
+        raise UserError(
+            f"{type(optimizer).__name__} keeps a copy of the parameters it was built with, so "
+            "it cannot start from those of each seed: expected another optimizer"
+        )
     return KerasLoop(optimizee, optimizer, problem.init(0))
 
 
@@ -86,12 +96,12 @@ class LearnedLoop:
         done = unroll(
             self.rule, self.rule.values(), self.optimizee, carry, batches, steps, references=False
         )
-        return first, done.objectives, done.steps, done.healthy, done.carry
+        return first, done.objectives, done.steps, done.carry
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""
         self._unroll = self._unroll or traced_once(self._trace, self._carry, batches)
-        first, later, ran, healthy, self._carry = self._unroll(
+        first, later, ran, self._carry = self._unroll(
             self._carry, batches, tf.constant(steps, tf.int32)
         )
         losses = np.concatenate(
@@ -100,7 +110,8 @@ class LearnedLoop:
         # What comes after the loss or gradient that ended it is no loss.
         ended = np.arange(steps + 1)[:, None] > np.reshape(ran, [1, -1])
         losses[ended | ~self._alive] = np.nan
-        self._alive &= np.reshape(healthy, [-1])
+        # The mini-batch after the last step drives none.
+        self._alive &= np.reshape(ran, [-1]) == steps
         return losses[:steps]
 
     def end(self) -> list[Instance]:

@@ -53,7 +53,9 @@ def run(
 ) -> Run:
     """Trains a fresh model per seed as `model.fit` would, many of them side by side.
 
-    For one seed every optimizer gets the same initial weights and the same mini-batches.
+    For one seed every optimizer gets the same initial weights and the same mini-batches. What
+    Keras' optimizers make of the names of variables (`exclude_from_weight_decay`, Muon's
+    embeddings) has no effect.
 
     Args:
         problem: The model and its data.
@@ -68,7 +70,7 @@ def run(
         The measurements; a model that diverges has losses that are not finite.
 
     Raises:
-        UserError: If there is no seed.
+        UserError: If there is no seed, or the optimizer keeps a copy of the parameters.
         TypeError: If a rate is given and the optimizer has a schedule (from Keras).
     """
     trainer = _Trainer(problem, steps, seeds, on_steps)
@@ -99,7 +101,8 @@ def sweep(
         Run by learning rate, in the order given.
 
     Raises:
-        UserError: If there is no Keras optimizer of that name, or no seed.
+        UserError: If there is no Keras optimizer of that name, no seed, or the optimizer
+            keeps a copy of the parameters.
     """
     make = KERAS_OPTIMIZERS.find(optimizer) if isinstance(optimizer, str) else optimizer
     trainer = _Trainer(problem, steps, seeds, on_steps)

@@ -53,7 +53,7 @@ class KerasProblem(Problem):
 
     Raises:
         UserError: If a mini-batch is larger than the training split, or `build_model`
-            does not return a fresh `keras.Model` with weights to train.
+            does not return a fresh `keras.Model` with weights to train and no constraint.
     """
 
     def __init__(
@@ -116,6 +116,12 @@ class KerasProblem(Problem):
             )
         if not model.trainable_variables:
             raise UserError(f"build_model of {self.name}: the model has no weights to train")
+        for variable in model.trainable_variables:
+            if variable.constraint is not None:
+                raise UserError(
+                    f"build_model of {self.name}: expected weights without a constraint, which "
+                    f"an optimizee cannot have; {variable.path} has one"
+                )
         return model
 
     def init(self, seed: int) -> Instance:

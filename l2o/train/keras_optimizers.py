@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -134,15 +135,24 @@ def check_teacher(spec: dict[str, Any], path: str) -> None:
     Raises:
         UserError: If the optimizer keeps a copy of the parameters it was built with.
     """
-    start = np.array([1.25, -2.5], np.float32)
-    optimizer = create(spec)
-    optimizer.build([keras.Variable(start)])
-    if any(v.shape == (2,) and np.array_equal(v.numpy(), start) for v in optimizer.variables):
+    if keeps_copy(lambda: create(spec)):
         raise UserError(
             f"{spec['class_name']} keeps a copy of the parameters it was built with, so it "
             "cannot start where a student is: expected another teacher",
             f"{path}/class_name",
         )
+
+
+def keeps_copy(make: Callable[[], keras.optimizers.Optimizer]) -> bool:
+    """Returns whether an optimizer's state starts as a copy of the parameters.
+
+    Args:
+        make: Returns one that is not built yet.
+    """
+    start = np.array([1.25, -2.5], np.float32)
+    optimizer = make()
+    optimizer.build([keras.Variable(start)])
+    return any(v.shape == (2,) and np.array_equal(v.numpy(), start) for v in optimizer.variables)
 
 
 def _check_sense(config: dict[str, Any], path: str) -> None:

@@ -301,6 +301,8 @@ class MetaStep:
             second_derivatives=self.second_derivatives,
         )
         count = tf.reduce_sum(tf.cast(valid, tf.int32))
+        # One alone has not been masked, and what it adds to those of other replicas must be.
+        sums = [tf.where(count > 0, total, tf.zeros_like(total)) for total in sums]
         return _result(loss, valid, trajectory, steps), trajectory.carry, sums, count
 
 

@@ -104,9 +104,12 @@ class Replicas:
         if self.processes == 1:
             return [blob]
         words = np.frombuffer(blob + b"\0" * (-len(blob) % 4), np.int32)
-        sizes, everything = self._gather(np.concatenate([[len(blob)], words]).astype(np.int32))
+        head = np.array([self.index, len(blob)], np.int32)
+        sizes, everything = self._gather(np.concatenate([head, words]))
         parts = np.split(everything.numpy(), np.cumsum(sizes.numpy())[:-1])
-        return [part[1:].tobytes()[: part[0]] for part in parts[:: self.local]]
+        # TensorFlow has an order of its own, and all replicas of a process give the same.
+        given = {int(part[0]): part[2:].tobytes()[: part[1]] for part in parts}
+        return [given[index] for index in range(self.processes)]
 
     def _gather_once(self, words: tf.Tensor) -> Any:
         assert self._strategy is not None
@@ -160,9 +163,16 @@ class Replicas:
             differing: (config, config) -> the paths where they differ.
 
         Raises:
-            UserError: In all of them, if one has another than the chief.
+            UserError: In all of them, if one has another than the chief, or another number
+                of devices.
         """
-        chief, *others = map(json.loads, self.exchange(json.dumps(config).encode()))
+        try:
+            chief, *others = map(json.loads, self.exchange(json.dumps(config).encode()))
+        except tf.errors.InternalError as error:
+            raise UserError(
+                f"the workers do not fit together ({_first_line(error)}): expected the same "
+                "number of GPUs for each; --cpu and --gpus choose"
+            ) from None
         for i, other in enumerate(others, start=1):
             if paths := differing(chief, other):
                 raise UserError(
@@ -205,6 +215,7 @@ def join(distribute: Distribute, say: Callable[[str], None] = print) -> Replicas
 
     Raises:
         UserError: If TF_CONFIG is needed and not there, or wrong.
+        LostWorkerError: If another worker goes before all have come.
     """
     if distribute == "none":
         return Replicas()
@@ -255,11 +266,17 @@ def cluster(text: str | None) -> tuple[list[str], int]:
     for job, addresses in jobs.items():
         if job not in ("chief", "worker"):
             raise wrong(f"no job of {job!r} here{nearest(job, ['chief', 'worker'])}")
-        fits = isinstance(addresses, list) and addresses
-        if not fits or not all(isinstance(a, str) and ":" in a for a in addresses):
-            raise wrong(f"the addresses of {job} are no list of host:port")
+        if not isinstance(addresses, list) or not addresses:
+            raise wrong(f"the addresses of {job} are no list")
+        for address in addresses:
+            # A host name, an IPv4 or [IPv6] address.
+            found = re.fullmatch(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", str(address))
+            if not found or not 0 < int(found[1]) < 2**16:
+                raise wrong(f"{address!r} is no host:port")
     if len(jobs.get("chief", [])) > 1:
         raise wrong("more than one chief")
+    if config.get("rpc_layer", "grpc") != "grpc":
+        raise wrong(f"rpc_layer {config['rpc_layer']!r} is not grpc")
     task = config.get("task")
     job, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
     # JSON has other things than strings, and true is an int of Python's.
@@ -295,10 +312,13 @@ def use_devices(cpu: bool, gpus: Sequence[int] | None) -> None:
 
 
 def _loss(error: tf.errors.OpError) -> LostWorkerError:
-    # TensorFlow says the same in many lines, and names its own nodes before it.
-    lines = [re.sub(r"{{.*?}}", "", line).strip() for line in error.message.splitlines()]
-    reason = next((line for line in lines if "aborted" in line), lines[0] if lines else "")
     return LostWorkerError(
-        f"lost another worker ({reason[:200]}); finished periods are kept: start all workers "
+        f"lost another worker ({_first_line(error)}); finished periods are kept: start all workers "
         "again to go on"
     )
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    # TensorFlow says the same in many lines, and names its own nodes before it.
+    lines = [re.sub(r"{{.*?}}", "", line).strip() for line in error.message.splitlines()]
+    return next((line for line in lines if "aborted" in line), (lines or [""])[0])[:200]

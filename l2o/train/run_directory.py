@@ -70,14 +70,14 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"cannot write {self.config_path}: {error.strerror}") from None
 
-    def read_config(self) -> Any:
+    def read_config(self) -> dict[str, Any]:
         """Returns the config.
 
         Raises:
             UserError: If there is none or it cannot be read.
         """
         try:
-            return json.loads(self.config_path.read_text("utf-8"))
+            config = json.loads(self.config_path.read_text("utf-8"))
         except FileNotFoundError:
             raise UserError(
                 f"{self.path} is not a run directory: it has no config.json; "
@@ -85,6 +85,9 @@ class RunDirectory:
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"cannot read {self.config_path}: {error}") from None
+        if not isinstance(config, dict):
+            raise UserError(f"cannot read {self.config_path}: expected an object of options")
+        return config
 
     def rows(self) -> list[Row]:
         """Returns the completed periods, in order.

@@ -6,9 +6,10 @@ import tensorflow as tf
 import l2o
 from l2o import seeds as seeding
 from l2o.errors import UserError
-from l2o.evaluate import Run, best, run, runs, sweep
+from l2o.evaluate import Run, best, loops, run, runs, sweep
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import KerasProblem, conv_classifier, keras_problem, mlp_classifier
+from l2o.train import several
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,8 @@ def test_a_sweep_takes_an_optimizer_of_ones_own(problem):
 def test_wrong_arguments_are_named(problem):
     with pytest.raises(UserError, match=r"did you mean Adam\?"):
         sweep(problem, "Adm", [0.1], steps=1, seeds=[1])
+    with pytest.raises(UserError, match="ScheduleFreeAdamW keeps a copy"):
+        sweep(problem, "ScheduleFreeAdamW", [0.1], steps=1, seeds=[1])
     with pytest.raises(UserError, match="at least one seed"):
         run(problem, keras.optimizers.Adam(), steps=1, seeds=[])
 
@@ -216,6 +219,9 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, cr
     monkeypatch.setattr(runs, "STRETCH", 3)
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
     optimizer = create()
+    if not isinstance(optimizer, l2o.DMOptimizer):
+        # The others would mostly wait for the compiler.
+        monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     for weight in getattr(optimizer, "network", keras.Layer()).trainable_variables:
         weight.assign(weight + 0.05)
     told = []
@@ -264,6 +270,21 @@ def test_a_model_that_diverges_with_a_learned_optimizer_does_not_stop_the_others
     assert not np.isfinite(got.losses[ended][0, first:]).any()
     assert not np.isfinite(got.train_loss[ended]).any()
     np.testing.assert_allclose(got.train_loss[~ended], plain.train_loss[~ended], rtol=1e-4)
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_the_mini_batch_after_the_last_step_is_of_no_account(models):
+    y = np.zeros((24, 1))
+    y[16:] = np.nan
+    problem = regression(np.ones((24, 3)), y)
+    loop = loops.loop_for(problem, l2o.DMOptimizer(layers=(3,)), models, rated=False)
+    loop.start([problem.init(k) for k in range(models)], None)
+    streams = [problem.stream(0, 0, 3)] * models
+    batches = several.stack(streams, axis=1) if models > 1 else streams[0]
+    assert np.isfinite(loop.advance(batches, 2)).all()
+    ends = loop.end()
+    assert len(ends) == models
+    assert all(np.isfinite(p).all() for end in ends for p in end.params)
 
 
 def of(*train_losses):

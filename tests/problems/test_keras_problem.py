@@ -396,3 +396,13 @@ def test_a_stream_is_the_batches_wherever_they_are_gathered(monkeypatch, limit):
             if op.type == "Const"
         ]
         assert max(sizes) < 1000
+
+
+def test_a_model_with_constraints_is_refused():
+    def build_model():
+        return keras.Sequential(
+            [keras.Input((2,)), keras.layers.Dense(1, kernel_constraint="unit_norm")]
+        )
+
+    with pytest.raises(UserError, match=r"without a constraint.*kernel has one"):
+        keras_problem(build_model, (np.ones((8, 2)), np.ones((8, 1))), "mse", 4)

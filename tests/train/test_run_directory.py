@@ -98,3 +98,11 @@ def test_a_directory_without_a_run_says_how_to_start_one(tmp_path):
     run.write_config({"seed": 0})
     with pytest.raises(UserError, match=r"no trained weights yet.*resume\.py"):
         run.best()
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "3", '"x"'])
+def test_a_config_that_is_no_object_is_refused(tmp_path, text):
+    run = RunDirectory(tmp_path)
+    run.config_path.write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: expected an object of options"):
+        run.read_config()
