@@ -8,9 +8,10 @@ from l2o.train.build import (
     load_weights,
     resolve_config,
 )
+from l2o.train.cluster import join, use_devices
 from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
-from l2o.train.replicas import Replicas, join, use_devices
+from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy

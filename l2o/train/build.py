@@ -20,9 +20,10 @@ from l2o.options import check, expect_object, options_of, resolve
 from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
 from l2o.train import keras_optimizers
+from l2o.train.cluster import Distribute
 from l2o.train.curriculum import CurriculumLearningStrategy
 from l2o.train.loss import LossArgs
-from l2o.train.replicas import Distribute, Replicas
+from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy

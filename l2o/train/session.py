@@ -9,8 +9,9 @@ from typing import Any
 
 from l2o.errors import UserError
 from l2o.train.build import build_strategy, distribute_of, resolve_config
+from l2o.train.cluster import join
 from l2o.train.progress import Live
-from l2o.train.replicas import Replicas, join
+from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 
 
