@@ -35,7 +35,10 @@ def check_close(one, other):
     for a, b in zip(states, more, strict=True):
         assert a.keys() == b.keys()
         for name in a:
-            np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4, err_msg=name)
+            # Where a gradient is nearly 0, its logarithm and sign, and all that follows from
+            # them, depend on the last bits; the optimizees' own states differ by 0.1 to 1.
+            atol = 2e-3 if "_state/" in name else 1e-4
+            np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=atol, err_msg=name)
 
 
 def check_same(one, other):
