@@ -138,9 +138,7 @@ def main() -> None:
             "optimizer": lambda r: r["optimizer"],
             "parameters": lambda r: f"{r['parameters']:,}",
             "ms per step": lambda r: common.number(r["ms_per_step"]),
-            "min - max": lambda r: " - ".join(
-                common.number(r[f"ms_per_step_{end}"]) for end in ("min", "max")
-            ),
+            "min - max": common.both_ends("ms_per_step"),
             "first fit s": lambda r: common.number(r["trace_s"]),
             "peak RSS MB": lambda r: common.number(r["peak_rss_mb"]),
             "to naive-DM": lambda r: common.number(r["ratio_to_naive"]),

@@ -198,3 +198,8 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def both_ends(name: str) -> Callable[[Row], str]:
+    """Returns the text of a column: the smallest and the largest of a number, see `spread`."""
+    return lambda row: f"{number(row[f'{name}_min'])} - {number(row[f'{name}_max'])}"

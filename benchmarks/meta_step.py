@@ -251,9 +251,7 @@ def main() -> None:
             "unroll": lambda r: str(r["unroll"]),
             "instances": lambda r: str(r["instances"]),
             "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
-            "min - max": lambda r: " - ".join(
-                common.number(r[f"inner_steps_per_s_{end}"]) for end in ("min", "max")
-            ),
+            "min - max": common.both_ends("inner_steps_per_s"),
             "first call s": lambda r: common.number(r["trace_s"]),
             "peak RSS MB": lambda r: common.number(r["peak_rss_mb"]),
             "to fastest peer": lambda r: common.number(r["ratio_to_fastest_peer"]),

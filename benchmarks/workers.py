@@ -141,9 +141,7 @@ def main() -> None:
             "optimizees of each": lambda r: str(r["instances"]),
             "workers": lambda r: str(r["workers"]),
             "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
-            "min - max": lambda r: " - ".join(
-                common.number(r[f"inner_steps_per_s_{end}"]) for end in ("min", "max")
-            ),
+            "min - max": common.both_ends("inner_steps_per_s"),
             "all-reduce ms": lambda r: common.number(r["all_reduce_ms"]),
             "kB": lambda r: common.number(r["kilobytes"]),
         },

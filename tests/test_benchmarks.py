@@ -54,6 +54,19 @@ def test_apply_step():
         assert all(row[key] > 0 for key in ("ms_per_step", "peak_rss_mb", "ratio_to_naive"))
 
 
+@pytest.mark.slow
+def test_workers():
+    done, rows = run("workers", "--optimizer", "DM", "--instances", "1", "--repeats", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    one, two = rows
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert one["all_reduce_ms"] == 0 < two["all_reduce_ms"]
+    assert all(row["inner_steps_per_s"] > 0 for row in rows)
+    # The weights, how many optimizees, and five results of each.
+    weights = l2o.DMOptimizer().network.count_params()
+    assert two["kilobytes"] == pytest.approx(4 * (weights + 1 + 2 * 5) / 1e3, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("script", "options", "message"),
     [
@@ -61,6 +74,7 @@ def test_apply_step():
         ("meta_step", ["--unroll", "20,x"], "'x'"),
         ("apply_step", ["--parameters", "7"], "'7'"),
         ("roofline", ["--seconds", "nan"], "'nan'"),
+        ("workers", ["--workers", "0"], "'0'"),
     ],
 )
 def test_wrong_options_are_refused(script, options, message):

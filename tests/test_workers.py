@@ -132,6 +132,15 @@ def test_a_worker_that_cannot_begin_ends_the_others(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_the_chief_cannot_write_ends_all_with_the_same_line(tmp_path):
+    arguments = ["constructor=RNNProp", *TINY, *MANY, "directory=/proc/none"]
+    for code, _, stderr in workers.end(workers.start(tmp_path, "train", *arguments)):
+        assert code == 2
+        assert stderr.startswith("train.py: cannot write /proc/none/config.json: ")
+        assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(tmp_path):
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
