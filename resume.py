@@ -8,16 +8,19 @@ def main() -> None:
     """Parses, builds, trains on."""
     parser = Parser(
         "Go on with a run, or start one that train.py --initialize has prepared.",
-        "python resume.py weights/",
+        "python resume.py weights/ strategy/num_periods=200",
     )
     parser.add_argument("directory", metavar="DIRECTORY", help="has a config.json")
     parser.add_argument(
-        "overrides", nargs="*", metavar="distribute=...", help="where it goes on, see README.md"
+        "overrides",
+        nargs="*",
+        metavar="key/path=value",
+        help="of what is still to be trained (strategy/num_periods=200), or distribute=...",
     )
     args = parser.parse_intermixed_args()
     for text in args.overrides:
-        if not text.startswith("distribute="):
-            parser.error(f"{text}: only distribute=... may change")
+        if text.startswith("directory="):
+            parser.error(f"{text}: a run stays where it is")
 
     import_tensorflow(args)
     from l2o.train import RunDirectory

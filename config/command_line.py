@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from config.overrides import ConfigError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,18 +96,30 @@ def import_tensorflow(args: argparse.Namespace) -> None:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script's main and exits: 0, 2 for wrong input, 1 for a lost worker, 130 for Ctrl-C.
+    """Runs a script's main and exits.
+
+    With 0, or 2 for wrong input and a full disk, 1 for a lost worker, 128 + its number for a
+    signal: 130 for Ctrl-C, 143 for SIGTERM, 141 where nobody reads the output any more.
 
     Args:
         main: What the script does.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main()
+        sys.stdout.flush()
     except ConfigError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _fail("interrupted", code=130)
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _discard_output()
+        _fail(f"cannot write: {error.strerror}")
     except ImportError as error:
         if error.name != "l2o":
             raise
@@ -118,6 +134,11 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         _fail(str(error))
     sys.exit(0)
+
+
+def _discard_output() -> None:
+    # Or Python would try to write the rest of it once more when it ends, and say so.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -21,6 +21,8 @@ SECTION_OF = {"constructor": "network", "strategy_constructor": "strategy"}
 OPTIONS_OF = {"class_name": ("config",), "target": ("args", "kwargs")}
 DEFAULT_CHOICE = {"class_name": "Adam"}
 LARGEST_FILE = 2**20
+# Nesting that Python's recursion can take several times over.
+DEEPEST = 50
 
 
 class ConfigError(ValueError):
@@ -40,12 +42,28 @@ def merge_all(
         overrides: `key/path=value` each, they win over everything.
 
     Raises:
-        ConfigError: If a file cannot be read or an override is not one.
+        ConfigError: If a file cannot be read or an override is not one, or the file wants to
+            write outside the current directory: only the command line may.
     """
     config = _lifted(read_json(Path(config_file) if config_file else DEFAULT))
+    directory = config.get("directory")
+    said = any(text.startswith("directory=") for text in overrides)
+    if config_file and not said and isinstance(directory, str) and _is_elsewhere(directory):
+        raise ConfigError(
+            f"directory: {config_file} wants to write to {directory!r}, outside of this directory; "
+            f"if that is right, say so: directory={directory}"
+        )
     for name in presets:
         config = merge(config, _lifted(read_json(_preset(name))))
     return merge_overrides(config, overrides)
+
+
+def _is_elsewhere(directory: str) -> bool:
+    here = Path.cwd().resolve()
+    try:
+        return not (here / directory).resolve().is_relative_to(here)
+    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+        return True
 
 
 def merge_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -127,8 +145,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("/"))
-    if not equals or not all(path):
-        raise ConfigError(f"{text!r} is not an override: expected key/path=value")
+    if not equals or not all(path) or len(path) > DEEPEST:
+        raise ConfigError(f"{_short(text)} is not an override: expected key/path=value")
     return path, parse_value(value, where=key)
 
 
@@ -136,15 +154,17 @@ def parse_value(text: str, where: str) -> Any:
     """Returns `text` as JSON, or itself where it is not JSON.
 
     Raises:
-        ConfigError: For a number that is not finite.
+        ConfigError: For a number that is not finite, or nesting that is too deep.
     """
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates)
     except _DuplicateKeyError as error:
         raise ConfigError(f"{where}: {error}") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise ConfigError(f"{where}: it is nested too deeply") from None
+    except ValueError:
         return text
-    _check_finite(value, where)
+    _check(value, where)
     return value
 
 
@@ -156,9 +176,12 @@ def read_json(path: Path) -> dict[str, Any]:
             holds a number that is not finite.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with path.open("rb") as file:
+            # Not all of it: a device has no end.
+            text = file.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
             raise ConfigError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a config")
-        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_duplicates)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except _DuplicateKeyError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
@@ -171,7 +194,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object")
-    _check_finite(value, str(path))
+    _check(value, str(path))
     return value
 
 
@@ -209,15 +232,18 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_finite(value: Any, where: str) -> None:
+def _check(value: Any, where: str, depth: int = 0) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: expected a finite number")
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_finite(item, where)
-    if isinstance(value, list):
-        for item in value:
-            _check_finite(item, where)
+    if depth > DEEPEST:
+        raise ConfigError(f"{where}: it is nested too deeply")
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, where, depth + 1)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
@@ -228,7 +254,8 @@ def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         # What is not there yet: a list if the next part is the number of an entry.
         missing: Any = value if last else [] if path[depth + 1].isdecimal() else {}
         if isinstance(here, list):
-            if not part.isdecimal() or int(part) > len(here):
+            # Longer numbers than any list has entries are none that Python reads.
+            if not part.isdecimal() or len(part) > 9 or int(part) > len(here):
                 raise ConfigError(f"{where}: expected the number of an entry, 0 to {len(here)}")
             key: Any = int(part)
             if key == len(here):

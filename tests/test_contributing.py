@@ -14,6 +14,7 @@ from l2o.optimizer import TrainableOptimizer, equations
 from l2o.options import Count, Positive, resolve
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import BaseStrategy, LossArgs, RunDirectory, SimpleStrategy, Training
+from l2o.train.schedules import Fixed
 from l2o.train.strategy import Finished, Period
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
@@ -28,7 +29,7 @@ def page():
         "Instance": Instance, "Problem": Problem, "ProblemSpec": ProblemSpec,
         "BaseStrategy": BaseStrategy, "LossArgs": LossArgs, "RunDirectory": RunDirectory,
         "SimpleStrategy": SimpleStrategy, "Training": Training, "Period": Period,
-        "Finished": Finished,
+        "Finished": Finished, "Fixed": Fixed,
         "__name__": "contributed",
     }  # fmt: skip
     *blocks, last = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)

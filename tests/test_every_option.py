@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -887,6 +888,46 @@ for _strategy in STRATEGY_OPTIONS:
         assert usual.rows[0].unrolls == 1
 
 
+def dropping(strategy):
+    """Makes all losses of training not finite."""
+    original = strategy.training.train
+
+    def train(*args):
+        return (unroll._replace(finite=False) for unroll in original(*args))
+
+    strategy.training.train = train
+
+
+for _strategy in STRATEGY_OPTIONS:
+
+    @case(
+        f"strategy/max_dropped ({_strategy})",
+        "strategy/max_dropped=1",
+        strategy=_strategy,
+        prepare=dropping,
+    )
+    def _(typed):
+        assert typed.rows[0].dropped == typed.rows[0].unrolls > 0
+        with pytest.raises(l2o.UserError, match=r"strategy/max_dropped: .* 1 of its 1 unrolls"):
+            run(strategy=typed.config["strategy_constructor"], prepare=dropping)
+
+    @case(
+        f"strategy/keep_checkpoints ({_strategy})",
+        "strategy/keep_checkpoints=1",
+        strategy=_strategy,
+    )
+    def _(typed):
+        # A rate of 0: the first period stays the best.
+        periods = {"Simple": "num_periods", "CurriculumLearning": "min_periods"}
+        name = typed.config["strategy_constructor"]
+        with TemporaryDirectory() as folder:
+            config = {**typed.config, "strategy": {**typed.config["strategy"], periods[name]: 4}}
+            directory = RunDirectory(folder)
+            rows = build_strategy(config, directory).train()
+            kept = [r.period for r in rows if directory.checkpoint_path(0, r.period).exists()]
+            assert (len(rows), kept) == (4, [0, 3])
+
+
 @case("strategy/num_periods", "strategy/num_periods=2")
 def _(run):
     assert [(row.stage, row.period) for row in run.rows] == [(0, 0), (0, 1)]
@@ -1449,9 +1490,9 @@ def without(config, path):
 def test_a_case_fails_if_its_option_is_ignored(name, tmp_path, monkeypatch):
     real = build_strategy
 
-    def build(config, replicas=None):
+    def build(config, directory=None, replicas=None):
         config = without(config, OPTIONS[name].path)
-        return real(config, replicas=replicas and join(config["distribute"]))
+        return real(config, directory, replicas and join(config["distribute"]))
 
     run.cache_clear()
     monkeypatch.setitem(globals(), "build_strategy", build)

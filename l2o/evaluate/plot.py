@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from l2o.evaluate.runs import Run
-from l2o.train.run_directory import Row, best_row, write_atomically
+from l2o.train.files import write_atomically
+from l2o.train.summary import Row, best_row
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

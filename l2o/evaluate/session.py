@@ -13,6 +13,7 @@ from l2o.evaluate import plot, report
 from l2o.evaluate.runs import best, run, sweep
 from l2o.options import options_of
 from l2o.problems import PROBLEMS, KerasProblem
+from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
 from l2o.train.build import problem_from
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
@@ -22,6 +23,7 @@ from l2o.train.progress import Live
 ADAM_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
+@stoppable()
 def evaluate(
     directory: str,
     problem_name: str,
@@ -63,7 +65,7 @@ def evaluate(
     print(f"{title}\nweights of {staged}period {row.period}")
     print(report.table(runs))
     print(f"mean training loss, learned / Adam at its best: {ratio:.2f}")
-    target = directory_run.path / "eval" / f"{problem_name}.json"
+    target = directory_run.evaluation_path(problem_name)
     content = {
         "problem": problem_name,
         "options": dict(options),
@@ -80,6 +82,7 @@ def evaluate(
     print(f"next: python evaluate.py {directory} --problem {problem_name} activation=relu")
 
 
+@stoppable()
 def baseline(
     optimizer: str,
     problem_name: str,
@@ -165,7 +168,6 @@ def _counter(progress: Live, total: int) -> Callable[[str], Callable[[int, float
 
 def _write(target: Path, content: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         report.write_json(target, content)
         picture = target.with_suffix(".png")
         draw(picture)

@@ -56,7 +56,7 @@ def from_arrays(given: Any) -> ArrayData:
         The data set.
 
     Raises:
-        UserError: If that is not what it is, or lengths differ.
+        UserError: If that is not what it is, lengths differ, or there is no example.
     """
     if not _is_pair(given):
         raise UserError(
@@ -79,6 +79,8 @@ def _examples(pair: Any) -> Examples:
     if not _is_pair(pair):
         raise UserError(f"expected a pair (x, y); got {type(pair).__name__}", "dataset")
     inputs, targets = tf.nest.map_structure(_array, pair[0]), _array(pair[1])
+    if not len(targets):
+        raise UserError("expected at least one example; got none", "dataset")
     for array in tf.nest.flatten(inputs):
         if len(array) != len(targets):
             raise UserError(

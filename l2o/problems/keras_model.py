@@ -52,8 +52,9 @@ class KerasProblem(Problem):
         classifies: Whether accuracy means something here.
 
     Raises:
-        UserError: If a mini-batch is larger than the training split, or `build_model`
-            does not return a fresh `keras.Model` with weights to train and no constraint.
+        UserError: If a mini-batch is larger than the training split, a label is none of the
+            model's outputs, or `build_model` does not return a fresh `keras.Model` with weights
+            to train and no constraint.
     """
 
     def __init__(
@@ -84,6 +85,29 @@ class KerasProblem(Problem):
         # As `fit` does; a model that takes no `training` decides for itself.
         takes_training = "training" in inspect.signature(self._model.call).parameters
         self._mode = {"training": True} if takes_training else {}
+        if isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
+            # Of another label the loss is NaN or an error, depending on the device.
+            self._check_labels(self.loss._fn_kwargs["axis"])
+
+    def _check_labels(self, axis: int) -> None:
+        outputs = getattr(self._model, "outputs", None) or [self._model(self._symbols())]
+        classes = outputs[0].shape[axis]
+        for split in (self.dataset.train, self.dataset.test):
+            labels = np.asarray(split[1] if split else [])
+            right = (labels >= 0) & (labels < classes) | (labels == self.loss.ignore_class)
+            if not right.all():
+                raise UserError(
+                    f"the label {labels[~right][0]} of {self.dataset.name} is none of the "
+                    f"{classes} outputs of {self.name}: expected 0 to {classes - 1}",
+                    "dataset",
+                )
+
+    def _symbols(self) -> Any:
+        """Returns inputs without a batch size: a model may keep that which it was built on."""
+        inputs, _ = self.dataset.train.take(np.arange(1))
+        return tf.nest.map_structure(
+            lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype.name), inputs
+        )
 
     def model(self, seed: int) -> keras.Model:
         """Returns a fresh Keras model with the weights that `init(seed)` gives.
@@ -107,13 +131,7 @@ class KerasProblem(Problem):
         if len(getattr(model, "outputs", None) or [0]) > 1:
             raise UserError(f"build_model of {self.name}: expected a model with one output")
         if not model.built:
-            # Symbols instead of an example: a model may keep the batch size it was built on.
-            inputs, _ = self.dataset.train.take(np.arange(1))
-            model(
-                tf.nest.map_structure(
-                    lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype.name), inputs
-                )
-            )
+            model(self._symbols())
         if not model.trainable_variables:
             raise UserError(f"build_model of {self.name}: the model has no weights to train")
         for variable in model.trainable_variables:

@@ -27,7 +27,7 @@ from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy
-from l2o.train.training import Training
+from l2o.train.training import Training, check_optimizer
 
 STRATEGIES: Registry[type[BaseStrategy]] = Registry(
     "strategy", {"CurriculumLearning": CurriculumLearningStrategy, "Simple": SimpleStrategy}
@@ -133,15 +133,19 @@ def resolve_config(config: Any) -> dict[str, Any]:
     }
 
 
-def distribute_of(config: Any) -> Distribute:
-    """Returns the option `distribute` of a config that is not resolved yet.
+def top_option(config: Any, name: str) -> Any:
+    """Returns an option at the top of a config that is not resolved yet.
+
+    Args:
+        config: A config as it was given.
+        name: One of `job`'s.
 
     Raises:
-        UserError: If it is none of its values.
+        UserError: If its value is none that it may have.
     """
-    option = options_of(job)["distribute"]
-    value = expect_object(config, "config").get("distribute", option.default)
-    check(option.annotation, value, "distribute")
+    option = options_of(job)[name]
+    value = expect_object(config, "config").get(name, option.default)
+    check(option.annotation, value, name)
     return value
 
 
@@ -247,6 +251,7 @@ def load_weights(
     """
     row = run.find(period, stage)
     arrays = run.read_checkpoint(row.stage, row.period)
+    check_optimizer(optimizer, arrays, str(run.checkpoint_path(row.stage, row.period)))
     weights = optimizer.network.weights
     for i, weight in enumerate(weights):
         array = arrays.get(f"network/{i}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge
 
 from l2o.options import Count
 from l2o.train import schedules
-from l2o.train.run_directory import Row, RunDirectory, best_row
+from l2o.train.run_directory import RunDirectory
 from l2o.train.schedules import Exponential
 from l2o.train.strategy import BaseStrategy, Finished, Period
+from l2o.train.summary import Row, best_row
 from l2o.train.training import Training
 
 
@@ -28,11 +29,11 @@ class CurriculumLearningStrategy(BaseStrategy):
         training: What is done within a period.
         run: Where periods are written; None: nowhere.
         seed: The run's seed.
-        epochs_per_period: How often a period goes through all problems [10].
         schedule: The lengths n_i: an object of `base` and `power` for base power^i, a list,
             or a callable i -> n_i [base 50, power 2].
         min_periods: Least number of periods of a stage [10].
         max_stages: Largest number of stages; 0: no limit [0].
+        **options: See `BaseStrategy`.
 
     Raises:
         UserError: If the schedule is not one, or too short for `max_stages`.
@@ -44,12 +45,12 @@ class CurriculumLearningStrategy(BaseStrategy):
         run: RunDirectory | None,
         seed: int,
         *,
-        epochs_per_period: Count = 10,
         schedule: Exponential | Sequence[Count] | Callable[[int], int] = schedules.DOUBLING,
         min_periods: Count = 10,
         max_stages: Annotated[int, Ge(0)] = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(training, run, seed, epochs_per_period)
+        super().__init__(training, run, seed, **options)
         self.min_periods = min_periods
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)
@@ -84,11 +85,10 @@ class CurriculumLearningStrategy(BaseStrategy):
         return len(own) < self.min_periods or own[-1].validation_loss < min(earlier)
 
     def _make(self, stage: int, period: int, start: tuple[int, int] | None = None) -> Period:
-        length = self._length(stage)
         return Period(
             stage=stage,
             period=period,
-            draw_length=lambda rng: length,
+            draw_length=schedules.Fixed(self._length(stage)),
             p_teacher=self.training.p_teacher,
             validation_unroll=self._length(stage + 1),
             start=start,

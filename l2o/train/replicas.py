@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.errors import LostWorkerError, UserError
+from l2o.train.packing import pack, unpack
 
 Tensors = list[tf.Tensor]
 
@@ -177,26 +176,6 @@ class Replicas:
                     f"worker {i} has another config than worker 0, the chief (it differs in "
                     f"{', '.join(paths[:5])}): expected the same for all workers"
                 )
-
-
-def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns named arrays as bytes, the content of an .npz file."""
-    packed = io.BytesIO()
-    np.savez(packed, **dict(arrays))  # type: ignore[arg-type]
-    return packed.getvalue()
-
-
-def unpack(packed: bytes) -> dict[str, np.ndarray]:
-    """Undoes `pack`.
-
-    Raises:
-        ValueError: If it is nothing that `pack` returned, or holds anything but arrays.
-    """
-    try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(str(error)) from None
 
 
 def loss_of(error: tf.errors.OpError) -> LostWorkerError:

@@ -1,45 +1,47 @@
-"""The run directory: config.json, summary.csv and one checkpoint per period.
+"""The run directory: config.json, summary.csv, log.csv and one checkpoint per period.
 
 A period is written completely or not at all: its checkpoint first, its row in
-summary.csv last, each as a temporary file that is renamed.
+summary.csv last, each as a temporary file that is renamed. What a checkpoint holds is
+sealed with its row, so that none is taken for another.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from l2o.errors import UserError
-from l2o.train.replicas import pack, unpack
+from l2o.train.files import locked, make_folder, read_regular, remove_temporary, write_atomically
+from l2o.train.packing import digest, pack, unpack
+from l2o.train.strict_json import parse_object
+from l2o.train.summary import Row, best_row, from_csv, to_csv
+
+LARGEST_CONFIG = 2**20
+LARGEST_SUMMARY = 2**28
+LARGEST_CHECKPOINT = 2**36
+# The array of a checkpoint that says what the others are.
+SEAL = "seal"
 
 
-class Row(NamedTuple):
-    """A row of summary.csv: one period.
+class Event(NamedTuple):
+    """A row of log.csv: what happened when, which is another time at each run.
 
-    Losses are means over unrolls; meta_loss and imitation_loss are empty where there was
-    no such unroll. start_loss is what the weights that a stage starts from validate at, in
-    its first row; it and validation_loss are inf where an optimizee diverged.
+    time is UTC; seconds are those of a period; about is free text.
     """
 
-    stage: int
-    period: int
-    meta_loss: float | None
-    imitation_loss: float | None
-    start_loss: float | None
-    validation_loss: float
-    unrolls: int
-    imitation_unrolls: int
-    inner_steps: int
-    dropped: int
+    time: str
+    event: str
+    stage: int | None
+    period: int | None
+    seconds: float | None
+    about: str
 
 
 class RunDirectory:
@@ -53,10 +55,47 @@ class RunDirectory:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.summary_path = self.path / "summary.csv"
+        self.log_path = self.path / "log.csv"
+        self._checkpoints = self.path / "checkpoints"
+        self._is_locked = False
 
     def exists(self) -> bool:
         """Returns whether a config has been written."""
         return self.config_path.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes this the only process that writes the run; within it again, does nothing.
+
+        What a process that died in the middle of a file has left is removed.
+
+        Raises:
+            UserError: If another process writes it, or the directory cannot be made.
+        """
+        if self._is_locked:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = locked(self.path / ".lock")
+            lock.__enter__()
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+        self._is_locked = True
+        try:
+            self._tidy()
+            yield
+        finally:
+            self._is_locked = False
+            lock.__exit__(None, None, None)
+
+    def _tidy(self) -> None:
+        try:
+            for folder in (self.path, self._checkpoints):
+                if not folder.is_symlink() or folder == self.path:
+                    remove_temporary(folder)
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved config.
@@ -77,17 +116,16 @@ class RunDirectory:
             UserError: If there is none or it cannot be read.
         """
         try:
-            config = json.loads(self.config_path.read_text("utf-8"))
+            return parse_object(read_regular(self.config_path, LARGEST_CONFIG))
         except FileNotFoundError:
             raise UserError(
                 f"{self.path} is not a run directory: it has no config.json; "
                 f"start one with: python train.py directory={self.path}"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise UserError(f"cannot read {self.config_path}: {error.strerror}") from None
+        except ValueError as error:
             raise UserError(f"cannot read {self.config_path}: {error}") from None
-        if not isinstance(config, dict):
-            raise UserError(f"cannot read {self.config_path}: expected an object of options")
-        return config
 
     def rows(self) -> list[Row]:
         """Returns the completed periods, in order.
@@ -96,60 +134,146 @@ class RunDirectory:
             UserError: If summary.csv is damaged.
         """
         try:
-            lines = list(csv.reader(io.StringIO(self.summary_path.read_text("utf-8"))))
+            return from_csv(read_regular(self.summary_path, LARGEST_SUMMARY).decode("utf-8"))
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"cannot read {self.summary_path}: {error}") from None
-        try:
-            if not lines or tuple(lines[0]) != Row._fields:
-                raise ValueError("header")
-            rows = [Row(*map(_parse, Row._fields, line)) for line in lines[1:]]
-            _check_order(rows)
-            return rows
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{self.summary_path} is damaged: expected the columns {', '.join(Row._fields)}"
-            ) from None
+        except OSError as error:
+            raise UserError(f"cannot read {self.summary_path}: {error.strerror}") from None
+        except ValueError as error:
+            raise UserError(f"{self.summary_path} is damaged: {error}") from None
 
-    def write_period(self, row: Row, state: Mapping[str, np.ndarray]) -> None:
+    def write_period(
+        self, row: Row, state: Mapping[str, np.ndarray], keep: int | None = None
+    ) -> None:
         """Writes a period: its checkpoint, then its row, in place of an older one.
+
+        Args:
+            row: What is written.
+            state: What its checkpoint holds.
+            keep: How many of the last checkpoints stay, beside the best; None: all [None].
 
         Raises:
             UserError: If the disk does not take it; the periods before are intact.
         """
-        before = [r for r in self.rows() if (r.stage, r.period) < (row.stage, row.period)]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(["" if v is None else v for v in r] for r in [*before, row])
-        path = self.checkpoint_path(row.stage, row.period)
+        rows = [r for r in self.rows() if (r.stage, r.period) < (row.stage, row.period)]
+        rows.append(row)
+        seal = {"row": row, "sha256": digest(state)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, pack(state))
-            write_atomically(self.summary_path, text.getvalue().encode())
+            make_folder(self._checkpoints)
+            sealed = pack({**state, SEAL: np.array(json.dumps(seal))})
+            write_atomically(self.checkpoint_path(row.stage, row.period), sealed)
+            write_atomically(self.summary_path, to_csv(Row._fields, *rows).encode())
+            self._prune(rows, keep)
         except OSError as error:
             raise UserError(
-                f"cannot write period {row.period} to {self.path}: {error.strerror}"
+                f"cannot write period {row.period} to {self.path}: {error.strerror}; the periods "
+                "before are kept"
             ) from None
+
+    def prune(self, keep: int | None) -> None:
+        """Removes the checkpoints that `write_period` with this `keep` would have removed.
+
+        Raises:
+            UserError: If the directory cannot be written.
+        """
+        try:
+            self._prune(self.last_kept(), keep)
+        except OSError as error:
+            raise UserError(f"cannot write {self._checkpoints}: {error.strerror}") from None
+
+    def _prune(self, rows: Sequence[Row], keep: int | None) -> None:
+        if keep is None or not rows or self._checkpoints.is_symlink():
+            return
+        own = [row for row in rows if row.stage == rows[-1].stage]
+        # What `find` returns, and what the next stage starts from.
+        kept = {(row.stage, row.period) for row in (*rows[-keep:], best_row(rows), best_row(own))}
+        for row in rows:
+            if (row.stage, row.period) not in kept:
+                self.checkpoint_path(row.stage, row.period).unlink(missing_ok=True)
+
+    def write_log(
+        self, event: str, row: Row | None = None, seconds: float | None = None, about: str = ""
+    ) -> None:
+        """Adds a row to log.csv, see `Event`.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        stage, period = (row.stage, row.period) if row else (None, None)
+        took = None if seconds is None else round(seconds, 3)
+        line = to_csv(Event(time, event, stage, period, took, about))
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+            with os.fdopen(os.open(self.log_path, flags, 0o644), "r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if not size:
+                    line = to_csv(Event._fields) + line
+                elif _last(file) != b"\n":  # a crash in the middle of a line
+                    line = "\n" + line
+                file.write(line.encode())
+        except OSError as error:
+            raise UserError(f"cannot write {self.log_path}: {error.strerror}") from None
 
     def checkpoint_path(self, stage: int, period: int) -> Path:
         """Returns where a period's checkpoint lies."""
-        return self.path / "checkpoints" / f"stage_{stage:02d}_period_{period:04d}.npz"
+        return self._checkpoints / f"stage_{stage:02d}_period_{period:04d}.npz"
+
+    def evaluation_path(self, name: str) -> Path:
+        """Returns where the result of an evaluation goes, in a folder that is made.
+
+        Raises:
+            UserError: If it cannot be made.
+        """
+        try:
+            make_folder(self.path / "eval")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path / 'eval'}: {error.strerror}") from None
+        return self.path / "eval" / f"{name}.json"
 
     def read_checkpoint(self, stage: int, period: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a checkpoint.
 
         Raises:
-            UserError: If it does not exist or is damaged.
+            UserError: If it does not exist, is damaged, or is not that of the period's row.
         """
         path = self.checkpoint_path(stage, period)
         try:
-            return unpack(path.read_bytes())
+            arrays = unpack(read_regular(path, LARGEST_CHECKPOINT))
+            seal = json.loads(str(arrays.pop(SEAL)))
+            if seal["sha256"] != digest(arrays):
+                raise ValueError("its content is not what was written")
+            row = Row(*seal["row"])
         except FileNotFoundError:
-            raise UserError(f"no checkpoint {path}") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"checkpoint {path} is damaged: {error}") from None
+            raise UserError(
+                f"no checkpoint {path}: it has been removed, or strategy/keep_checkpoints did not "
+                "keep it"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(
+                f"checkpoint {path} is damaged: {error}; without the file, resume.py goes on from "
+                "the period before"
+            ) from None
+        if (row.stage, row.period) != (stage, period) or row not in self.rows():
+            raise UserError(f"checkpoint {path} belongs to another run or period than its name")
+        return arrays
+
+    def last_kept(self) -> list[Row]:
+        """Returns the rows up to the last one whose checkpoint is there, to go on from.
+
+        Raises:
+            UserError: If there are rows and no checkpoint, or the other way round.
+        """
+        rows = self.rows()
+        found = [row for row in rows if self.checkpoint_path(row.stage, row.period).exists()]
+        if rows and not found:
+            raise UserError(f"{self.path} has {len(rows)} periods in summary.csv and no checkpoint")
+        # That of the first period is written before there is a summary.
+        if not rows and self.checkpoint_path(0, 1).exists():
+            raise UserError(f"{self.path} has checkpoints and no summary.csv, which lists them")
+        return rows[: rows.index(found[-1]) + 1] if found else []
 
     def best(self) -> Row:
         """Returns the best period by validation loss, see `best_row`.
@@ -186,57 +310,6 @@ class RunDirectory:
         return best_row(found) if period is None else found[-1]
 
 
-def _check_order(rows: Sequence[Row]) -> None:
-    expected = {(0, 0)}
-    for row in rows:
-        if (row.stage, row.period) not in expected or math.isnan(row.validation_loss):
-            raise ValueError("order")
-        expected = {(row.stage, row.period + 1), (row.stage + 1, 0)}
-
-
-def best_row(rows: Sequence[Row]) -> Row:
-    """Returns the row with the smallest validation loss of the last stage that improved.
-
-    Stages validate over different lengths, so that their losses do not compare; but a
-    stage's own do, with what its first weights validated at (the best of the one before).
-
-    Args:
-        rows: At least one, in order.
-    """
-    best = None
-    for stage in sorted({row.stage for row in rows}):
-        own = [row for row in rows if row.stage == stage]
-        candidate = min(own, key=lambda row: row.validation_loss)
-        start = own[0].start_loss
-        if best is None or start is None or candidate.validation_loss < start:
-            best = candidate
-    assert best is not None
-    return best
-
-
-def _parse(name: str, text: str) -> Any:
-    if name == "validation_loss":
-        return float(text)
-    if name.endswith("loss"):
-        return float(text) if text else None
-    return int(text)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, sees the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _last(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)

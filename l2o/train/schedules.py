@@ -15,10 +15,46 @@ from l2o.errors import UserError
 from l2o.options import LONGEST_UNROLL, Count
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """Draws always the same length."""
+
+    length: int
+
+    def __call__(self, rng: np.random.Generator) -> int:
+        """Returns it."""
+        return self.length
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Draws lengths with mean 1/p."""
+
+    p: float
+
+    def __call__(self, rng: np.random.Generator) -> int:
+        """Returns one."""
+        return min(int(rng.geometric(self.p)), LONGEST_UNROLL)
+
+
+@dataclass(frozen=True)
+class Called:
+    """Draws whatever a function returns, rounded."""
+
+    function: Callable[[], float]
+
+    def __call__(self, rng: np.random.Generator) -> int:
+        """Returns that."""
+        return _length(max(1, round(self.function())), UNROLL)
+
+
+UNROLL = "strategy/unroll_distribution"
+
+
 def unroll_length(
     distribution: float | int | Callable[[], float],
-) -> Callable[[np.random.Generator], int]:
-    """Returns a function that draws the length of an unroll, at least 1.
+) -> Fixed | Geometric | Called:
+    """Returns what draws the length of an unroll, at least 1; equal for equal distributions.
 
     Args:
         distribution: A float p: geometric with mean 1/p; an int: that length; a
@@ -27,15 +63,13 @@ def unroll_length(
     Raises:
         UserError: If a float is outside (0, 1] or an int is below 1.
     """
-    path = "strategy/unroll_distribution"
     if callable(distribution):
-        return lambda rng: _length(max(1, round(distribution())), path)
+        return Called(distribution)
     if isinstance(distribution, Integral):
-        length = _length(int(distribution), path)
-        return lambda rng: length
+        return Fixed(_length(int(distribution), UNROLL))
     if not 0 < distribution <= 1:
-        raise UserError(f"expected a probability in (0, 1] or a length; got {distribution}", path)
-    return lambda rng: min(int(rng.geometric(distribution)), LONGEST_UNROLL)
+        raise UserError(f"expected a probability in (0, 1] or a length; got {distribution}", UNROLL)
+    return Geometric(distribution)
 
 
 def annealing(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from l2o.errors import UserError
-from l2o.train.build import build_strategy, distribute_of, resolve_config
+from l2o.signals import listen, stoppable
+from l2o.train.build import build_strategy, resolve_config, top_option
 from l2o.train.cluster import join
 from l2o.train.progress import Live
 from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
+from l2o.train.strategy import BaseStrategy
+
+# What a run may change at any time: where it is and goes on.
+WHERE = ("directory", "distribute")
 
 
 def start(given: Any, run: RunDirectory | None = None, initialize: bool = False) -> None:
@@ -20,41 +24,104 @@ def start(given: Any, run: RunDirectory | None = None, initialize: bool = False)
 
     Args:
         given: A config as it was given.
-        run: Where the run is, or will be; None: in the config's directory [None].
+        run: One to go on with, which `given` may extend; None: the one in the config's
+            directory, if it has the same config, or a new one there [None].
         initialize: Write config.json and stop [False].
 
     Raises:
         UserError: If something is wrong with the config or cannot be built (then nothing is
-            written), or the directory holds a run with another config.
+            written), another process writes the directory, or it holds a run with another
+            config.
         LostWorkerError: If another process of the run has gone.
     """
-    distribute = distribute_of(given)
-    # TensorFlow waits for other workers in C++, where Python would not hear of a Ctrl-C.
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
+    distribute = top_option(given, "distribute")
+    directory = RunDirectory(run.path if run else top_option(given, "directory"))
+
+    def farewell() -> str:
+        if not directory.exists():
+            return "nothing was written"
+        return f"finished periods are kept; go on with: python resume.py {directory.path}"
+
+    with stoppable(farewell):
         replicas = Replicas() if initialize else join(distribute, _say)
-    finally:
-        signal.signal(signal.SIGINT, interrupt)
-    # After TensorFlow's own handler, which would let the others go on without this worker.
-    signal.signal(signal.SIGTERM, _stop)
-    with replicas.reported_loss():
-        config = resolve_config(given)
-        replicas.check_same(config, _differing)
-        _go_on(config, run or RunDirectory(config["directory"]), replicas, initialize)
+        # TensorFlow puts a handler in place that would let the others go on without this worker.
+        listen()
+        with replicas.reported_loss(), ExitStack() as stack:
+            config = resolve_config(given)
+            replicas.check_same(config, differing)
+            claim = Claim(config, directory, extends=run is not None)
+            _go_on(config, claim, replicas, initialize, stack)
 
 
-def _go_on(config: Mapping[str, Any], run: RunDirectory, replicas: Replicas, stop: bool) -> None:
-    def check() -> None:
-        if run.exists():
-            _check_same(config, run)
+class Claim:
+    """The right to write a run directory with a config; used on the chief only.
 
-    def write() -> None:
-        if not run.exists():
-            run.write_config(config)
+    Args:
+        config: Resolved.
+        run: The directory.
+        extends: Whether what has not been trained yet may have other options.
+    """
 
-    replicas.from_chief(check)
+    def __init__(self, config: Mapping[str, Any], run: RunDirectory, extends: bool) -> None:
+        self.config = config
+        self.run = run
+        self.extends = extends
+
+    def check(self, stack: ExitStack) -> None:
+        """Takes a run that is there; before anything is built, which takes time."""
+        if self.run.exists():
+            stack.enter_context(self.run.locked())
+            self._changed()
+
+    def take(self, stack: ExitStack, strategy: BaseStrategy) -> None:
+        """Writes the config, if it is new or may change."""
+        stack.enter_context(self.run.locked())
+        if not self.run.exists():
+            self.run.write_config(self.config)
+            return
+        old, changed = self._changed()
+        rows = self.run.rows()
+        if changed and rows:
+            constructor = type(strategy)
+            past = constructor(strategy.training, None, strategy.seed, **old["strategy"])
+            if not strategy.would_have_run(past, rows):
+                raise self._refusal(changed)
+        if changed:
+            where = {key: old[key] for key in WHERE}
+            self.run.write_config({**self.config, **where})
+
+    def _changed(self) -> tuple[dict[str, Any], list[str]]:
+        """Returns the old config and where the new one differs, if it may there."""
+        old = resolve_config(self.run.read_config())
+        changed = differing(old, self.config)
+        fixed = [path for path in changed if not path.startswith("strategy/")]
+        if changed and (not self.extends or (fixed and self.run.rows())):
+            raise self._refusal(changed if not self.extends else fixed)
+        return old, changed
+
+    def _refusal(self, paths: Sequence[str]) -> UserError:
+        path = self.run.path
+        names = f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
+        if not self.extends:
+            return UserError(
+                f"{path} holds a run with another config (it differs in {names}); nothing was "
+                f"changed: choose another directory=..., go on with: python resume.py {path}, "
+                f"or extend it with: python resume.py {path} strategy/num_periods=N"
+            )
+        return UserError(
+            f"{path} has {len(self.run.rows())} trained periods, which {names} would have made "
+            "others; nothing was changed: expected only options of what is still to be trained, "
+            "such as a larger strategy/num_periods; train.py starts another run"
+        )
+
+
+def _go_on(
+    config: Mapping[str, Any], claim: Claim, replicas: Replicas, stop: bool, stack: ExitStack
+) -> None:
+    run = claim.run
+    replicas.from_chief(lambda: claim.check(stack))
     strategy = build_strategy(config, run, replicas)
-    replicas.from_chief(write)
+    replicas.from_chief(lambda: claim.take(stack, strategy))
     if stop:
         print(f"{run.config_path} is written; next: python resume.py {run.path}")
         return
@@ -69,12 +136,10 @@ def _go_on(config: Mapping[str, Any], run: RunDirectory, replicas: Replicas, sto
     )
     if before:
         print(f"going on after {len(before)} periods in {run.path}")
-    try:
-        with Live() as progress:
-            strategy.train(progress)
-    except (KeyboardInterrupt, SystemExit):
-        print(f"finished periods are kept; go on with: python resume.py {run.path}", flush=True)
-        raise
+    if missing := len(run.rows()) - len(before):
+        print(f"the checkpoints of the last {missing} periods are missing: they are trained again")
+    with Live() as progress:
+        strategy.train(progress)
     best = run.best()
     staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
     print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
@@ -82,10 +147,6 @@ def _go_on(config: Mapping[str, Any], run: RunDirectory, replicas: Replicas, sto
     # What it was trained on, if that is something to evaluate on.
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
     print(f"next: python evaluate.py {run.path} --problem {problem}")
-
-
-def _stop(number: int, _: Any) -> None:
-    sys.exit(128 + number)
 
 
 def _say(text: str) -> None:
@@ -99,21 +160,10 @@ def _shared(replicas: Replicas) -> str:
     return f", {replicas.count} replicas{machines}"
 
 
-def _check_same(config: Mapping[str, Any], run: RunDirectory) -> None:
-    different = _differing(resolve_config(run.read_config()), config)
-    if different:
-        raise UserError(
-            f"{run.path} holds a run with another config (it differs in "
-            f"{', '.join(different[:5])}{', ...' if len(different) > 5 else ''}); nothing was "
-            f"changed: choose another directory=..., or go on with: python resume.py {run.path}"
-        )
-
-
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Returns the paths where two configs differ, but for where the run is and goes on."""
     a, b = _leaves(a), _leaves(b)
-    where = ("directory", "distribute")
-    return sorted(p for p in {*a, *b} if p not in where and a.get(p) != b.get(p))
+    return sorted(p for p in {*a, *b} if p not in WHERE and a.get(p) != b.get(p))
 
 
 def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:

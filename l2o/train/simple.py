@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from l2o.options import Count, Length
 from l2o.train import schedules
-from l2o.train.run_directory import Row, RunDirectory
+from l2o.train.run_directory import RunDirectory
 from l2o.train.strategy import BaseStrategy, Finished, Period
+from l2o.train.summary import Row
 from l2o.train.training import Training
 
 
@@ -18,13 +20,13 @@ class SimpleStrategy(BaseStrategy):
         training: What is done within a period.
         run: Where periods are written; None: nowhere.
         seed: The run's seed.
-        epochs_per_period: How often a period goes through all problems [10].
         num_periods: Number of periods [100].
         unroll_distribution: Length of each unroll: a float p draws it from the geometric
             distribution (mean 1/p), an int fixes it, a callable returns it [0.05].
         annealing_schedule: What the probability to imitate is multiplied by in period i:
             a float a for exp(-a i), a list for its i-th value, or a callable [0.5].
         validation_unroll: Length of the unrolls of the validation [50].
+        **options: See `BaseStrategy`.
 
     Raises:
         UserError: If a schedule is not one.
@@ -36,13 +38,13 @@ class SimpleStrategy(BaseStrategy):
         run: RunDirectory | None,
         seed: int,
         *,
-        epochs_per_period: Count = 10,
         num_periods: Count = 100,
         unroll_distribution: int | float | Callable[[], float] = 0.05,
         annealing_schedule: float | Sequence[float] | Callable[[int], float] = 0.5,
         validation_unroll: Length = 50,
+        **options: Any,
     ) -> None:
-        super().__init__(training, run, seed, epochs_per_period)
+        super().__init__(training, run, seed, **options)
         self.num_periods = num_periods
         self.validation_unroll = validation_unroll
         self._draw_length = schedules.unroll_length(unroll_distribution)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import socket
+import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from l2o import seeds
+from l2o.errors import UserError
+from l2o.options import Count, Probability
+from l2o.train.packing import pack, unpack
 from l2o.train.progress import Progress, Silent
-from l2o.train.replicas import pack, unpack
-from l2o.train.run_directory import Row, RunDirectory
+from l2o.train.run_directory import RunDirectory
+from l2o.train.summary import Row
 from l2o.train.training import VALIDATION_INSTANCES, Training, Unroll
+from l2o.version import __version__
 
 
 class Period(NamedTuple):
@@ -47,16 +58,29 @@ class BaseStrategy:
         training: What is done within a period.
         run: Where periods are written; None: nowhere.
         seed: The run's seed.
-        epochs_per_period: How often a period goes through all problems.
+        epochs_per_period: How often a period goes through all problems [10].
+        max_dropped: The run stops after a period of which more than this share of the unrolls
+            taught nothing, since their loss or gradient was not finite [0.5].
+        keep_checkpoints: How many of the last checkpoints are kept, beside that of the best
+            period; None: all of them [None].
     """
 
     def __init__(
-        self, training: Training, run: RunDirectory | None, seed: int, epochs_per_period: int
+        self,
+        training: Training,
+        run: RunDirectory | None,
+        seed: int,
+        *,
+        epochs_per_period: Count = 10,
+        max_dropped: Probability = 0.5,
+        keep_checkpoints: Count | None = None,
     ) -> None:
         self.training = training
         self.run = run
         self.seed = seed
         self.epochs_per_period = epochs_per_period
+        self.max_dropped = max_dropped
+        self.keep_checkpoints = keep_checkpoints
         # By (stage, period), of the current stage, where there is no disk to keep them.
         self._states: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
@@ -68,18 +92,25 @@ class BaseStrategy:
         """Returns how much of the run `rows` are, 0 to 1; None where nobody can know."""
         raise NotImplementedError
 
+    def would_have_run(self, other: BaseStrategy, rows: Sequence[Row]) -> bool:
+        """Returns whether this strategy would have run the periods of `rows` as `other` did."""
+        plans = [(self.plan(rows[:i]), other.plan(rows[:i])) for i in range(len(rows))]
+        return self.epochs_per_period == other.epochs_per_period and all(
+            isinstance(own, Period) and own == past for own, past in plans
+        )
+
     def restore(self) -> list[Row]:
-        """Goes back to the last complete period on disk.
+        """Goes back to the last complete period on disk that has a checkpoint.
 
         Returns:
-            The rows of the periods that are complete.
+            The rows of the periods up to it.
 
         Raises:
             UserError: If the run directory cannot be read or does not fit.
         """
 
         def read() -> bytes:
-            return json.dumps(self.run.rows() if self.run else []).encode()
+            return json.dumps(self.run.last_kept() if self.run else []).encode()
 
         rows = [Row(*row) for row in json.loads(self.training.replicas.from_chief(read))]
         if rows:
@@ -102,7 +133,7 @@ class BaseStrategy:
 
         def write() -> bytes:
             if self.run:
-                self.run.write_period(row, state)
+                self.run.write_period(row, state, self.keep_checkpoints)
             else:
                 same_stage = {k: v for k, v in self._states.items() if k[0] == row.stage}
                 self._states = {**same_stage, (row.stage, row.period): state}
@@ -126,16 +157,60 @@ class BaseStrategy:
         Raises:
             UserError: If the run directory cannot be read or written.
         """
-        progress = progress or Silent()
-        rows = self.restore()
+        with ExitStack() as stack:
+            self._on_chief(lambda run: stack.enter_context(run.locked()))
+            rows = self.restore()
+            self._on_chief(lambda run: run.prune(self.keep_checkpoints))
+            self._log("start" if not rows else "resume", rows[-1] if rows else None, about=_here())
+            try:
+                reason = self._train(rows, progress or Silent())
+            except BaseException as error:
+                with suppress(UserError):
+                    self._log("stop", about=str(error) or type(error).__name__)
+                raise
+            self._log("finish", about=reason)
+        return rows
+
+    def _train(self, rows: list[Row], progress: Progress) -> str:
+        """Adds to `rows`; returns why it ended."""
+        self._check_dropped(rows)
         while isinstance(period := self.plan(rows), Period):
+            start = time.monotonic()
             if period.start:
                 self._load(*period.start)
             row = self._save(self._period(period, rows, progress))
             rows.append(row)
+            self._log("period", row, time.monotonic() - start)
             progress.line(_describe(row))
+            self._check_dropped(rows)
         progress.line(f"finished: {period.reason}")
-        return rows
+        return period.reason
+
+    def _on_chief(self, write: Callable[[RunDirectory], Any]) -> None:
+        def make() -> None:
+            if self.run:
+                write(self.run)
+
+        self.training.replicas.from_chief(make)
+
+    def _log(
+        self, event: str, row: Row | None = None, seconds: float | None = None, about: str = ""
+    ) -> None:
+        if self.run and self.training.replicas.is_chief:
+            self.run.write_log(event, row, seconds, about)
+
+    def _check_dropped(self, rows: Sequence[Row]) -> None:
+        if not rows or rows[-1].dropped <= self.max_dropped * rows[-1].unrolls:
+            return
+        row = rows[-1]
+        raise UserError(
+            f"the run stops after {_name(row)}: {row.dropped} of its {row.unrolls} unrolls taught "
+            "nothing, since their loss or gradient was not finite; expected at most "
+            f"{self.max_dropped:g} of them. What helps: a smaller optimizer/config/learning_rate, "
+            "training/unroll_weights=mean, shorter unrolls; where an objective can be negative, "
+            "loss_args/use_log_objective=false. To go on all the same: strategy/max_dropped=1",
+            "strategy/max_dropped",
+        )
 
     def _period(self, period: Period, rows: list[Row], progress: Progress) -> Row:
         problems = range(len(self.training.problems))
@@ -208,6 +283,15 @@ class BaseStrategy:
 _EMPTY = Row(0, 0, None, None, None, np.inf, 0, 0, 0, 0)
 
 
+def _here() -> str:
+    """Returns what a run's last bits, and its times, may depend on."""
+    return (
+        f"process {os.getpid()} on {socket.gethostname()}, l2o {__version__}, "
+        f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, "
+        f"python {platform.python_version()}"
+    )
+
+
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
@@ -230,6 +314,4 @@ def _describe(row: Row) -> str:
             words.append(f"{name} {value:.4f}")
     if row.dropped:
         words.append(f"{row.dropped} of {row.unrolls} unrolls dropped: loss not finite")
-    if row.dropped == row.unrolls:
-        words.append("where an objective can be negative: loss_args/use_log_objective=false")
     return ", ".join(words)

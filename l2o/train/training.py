@@ -324,12 +324,16 @@ class Training:
         return groups
 
     def save_state(self) -> dict[str, np.ndarray]:
-        """Returns everything training changes, in all processes, as named arrays."""
+        """Returns everything training changes, in all processes, as named arrays.
+
+        And under "optimizer" the class that is trained: weights of others may have its shapes.
+        """
         arrays = {
             f"{group}/{i}": variable.numpy()
             for group, variables in self.variables().items()
             for i, variable in enumerate(variables)
         }
+        arrays["optimizer"] = np.array(type(self.optimizer).__name__)
         for i, states in enumerate(self.kept_states):
             for k, state in zip(self.own, states, strict=True):
                 for j, tensor in enumerate(tf.nest.flatten(state) if state is not None else []):
@@ -347,6 +351,7 @@ class Training:
         Raises:
             UserError: If one is missing or has another shape or dtype; nothing is changed.
         """
+        check_optimizer(self.optimizer, arrays, source)
         expected = {
             f"{group}/{i}": variable
             for group, variables in self.variables().items()
@@ -377,6 +382,19 @@ class Training:
                 f"{source} does not belong to this configuration (state {k} of problem {i})"
             )
         return tf.nest.pack_sequence_as(like, [tf.constant(a) for a in leaves])
+
+
+def check_optimizer(
+    optimizer: TrainableOptimizer, arrays: Mapping[str, np.ndarray], source: str
+) -> None:
+    """Checks that arrays are of a checkpoint of an optimizer's class.
+
+    Raises:
+        UserError: If they are not.
+    """
+    written, expected = str(arrays.get("optimizer")), type(optimizer).__name__
+    if written != expected:
+        raise UserError(f"{source} does not belong to {expected}: it has the weights of {written}")
 
 
 def _state_prefix(i: int, k: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 import l2o
 from l2o.evaluate import Run, plot
-from l2o.train.run_directory import Row
+from l2o.train.summary import Row
 
 SEEDS, STEPS = 20, 6
 

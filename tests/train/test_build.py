@@ -52,6 +52,8 @@ def test_defaults_are_those_of_the_seed(constructor):
     config = resolve_config({"constructor": constructor, "problems": PROBLEMS})
     assert {**SEED[constructor], **CELL}.items() <= config["network"].items()
     assert config["strategy"] == {
+        "max_dropped": 0.5,
+        "keep_checkpoints": None,
         "epochs_per_period": 10,
         "num_periods": 100,
         "unroll_distribution": 0.05,

@@ -10,8 +10,8 @@ import l2o
 from l2o.errors import UserError
 from l2o.problems import ProblemSpec
 from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Training
-from l2o.train.run_directory import Row, best_row
 from l2o.train.strategy import Finished, Period
+from l2o.train.summary import Row, best_row
 from tests.train.test_training import TEACHERS, Parabola
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
-from l2o.problems import ProblemSpec
+from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import LossArgs, RunDirectory, SimpleStrategy, Training, schedules
 from tests.train.test_training import TEACHERS, Parabola
 
@@ -153,3 +153,75 @@ def test_unroll_distributions_that_are_none(wrong):
 def test_annealing_schedules_that_are_none(wrong):
     with pytest.raises(UserError, match="strategy/annealing_schedule"):
         schedules.annealing(wrong, periods=3)
+
+
+class Flat(Problem):
+    """An objective whose gradient is zero everywhere."""
+
+    def init(self, seed):
+        return Instance([tf.ones(3)], [])
+
+    def objective(self, params, model_state, batch):
+        return 1.0 + 0.0 * tf.reduce_sum(params[0] ** 2), model_state
+
+
+@pytest.mark.parametrize("name", sorted(l2o.optimizer.OPTIMIZERS.entries))
+def test_where_every_gradient_is_zero_training_goes_on(name):
+    optimizer = l2o.optimizer.OPTIMIZERS.entries[name]()
+    optimizer.xla = False
+    before = optimizer.network.get_weights()
+    made = Training(optimizer, [Flat()], ADAM, LossArgs(), repeat=3)
+    (row,) = SimpleStrategy(
+        made, None, 0, num_periods=1, epochs_per_period=1, validation_unroll=2
+    ).train()
+    assert (row.dropped, row.meta_loss, row.validation_loss) == (0, 0.0, 0.0)
+    for a, b in zip(before, optimizer.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Exploding(Parabola):
+    """Is not finite from its third evaluation on; with `some`, a quarter of the instances."""
+
+    def __init__(self, some):
+        super().__init__(explode_from=2)
+        self.some = some
+
+    def init(self, seed):
+        instance = super().init(seed)
+        y, count = instance.model_state
+        return instance._replace(model_state=[y, count - 1e6 * (self.some and seed % 4 > 0)])
+
+
+def exploding(some, **options):
+    made = Training(
+        l2o.RNNPropOptimizer(layers=(3,)), [Exploding(some)], ADAM, LossArgs(), repeat=4, depth=1
+    )
+    options = {"num_periods": 3, "validation_unroll": 2, "unroll_distribution": 4, **options}
+    return SimpleStrategy(made, options.pop("run", None), 0, epochs_per_period=6, **options)
+
+
+def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path):
+    run = RunDirectory(tmp_path)
+    strategy = exploding(False, run=run)
+    before = strategy.training.optimizer.network.get_weights()
+    with pytest.raises(UserError, match=r"strategy/max_dropped: the run stops after period 0: 24"):
+        strategy.train()
+    for a, b in zip(before, strategy.training.optimizer.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    (row,) = run.rows()
+    assert row.dropped == row.unrolls == 24
+    # It stops again at once, and goes on where it was told to.
+    with pytest.raises(UserError, match="stops after period 0"):
+        exploding(False, run=run).train()
+    assert len(run.rows()) == 1
+    assert len(exploding(False, run=run, max_dropped=1).train()) == 3
+
+
+def test_fewer_than_the_stated_share_are_counted_and_left_out():
+    rows = exploding(True).train()
+    assert len(rows) == 3
+    assert 0 < rows[0].dropped < rows[0].unrolls / 2
+    assert np.isfinite(rows[0].meta_loss)
+    share = max(row.dropped / row.unrolls for row in rows)
+    with pytest.raises(UserError, match="stops after"):
+        exploding(True, max_dropped=0.9 * share).train()

@@ -1,0 +1,140 @@
+"""Files that a crash, a second process or somebody else's directory cannot spoil."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from l2o.errors import UserError
+
+# Of a file that is not whole yet.
+SUFFIX = ".tmp"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, or a crash, sees the old one or the new one.
+
+    A link is replaced, not followed.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        # A signal may come when it has its new name already.
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def remove_temporary(directory: Path) -> None:
+    """Removes what a crash within `write_atomically` has left in a directory."""
+    for path in directory.glob(f".*{SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def read_regular(path: Path, largest: int) -> bytes:
+    """Returns the content of a file.
+
+    Args:
+        path: The file, or a link to it.
+        largest: How many bytes it may have.
+
+    Raises:
+        OSError: If it cannot be read, is larger, or is no regular file: a pipe or a device
+            may have no end.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB")
+        with os.fdopen(os.dup(handle), "rb") as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder inside a run directory, and makes sure that it is inside.
+
+    Raises:
+        OSError: If it cannot be made, or is a link that leads elsewhere.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path} is a link, expected a folder of its own")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, which says who does; the operating system releases it on any death.
+
+    Raises:
+        UserError: If another process holds it: says which.
+        OSError: If it cannot be made.
+    """
+    handle = _lock(path)
+    try:
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        owner = f"process {os.getpid()} on {socket.gethostname()} since {now}\n"
+        os.ftruncate(handle, 0)
+        os.write(handle, owner.encode())
+        yield
+    finally:
+        try:
+            # Before it is released, so that nobody else's is removed.
+            with suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        # What stands there may be somebody else's link or pipe.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        handle = os.open(path, flags, 0o644)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, f"{path} is not a regular file")
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, path):
+                return handle
+            os.close(handle)  # its last owner has removed it meanwhile
+        except BlockingIOError:
+            owner = os.read(handle, 200).decode("utf-8", "replace").strip()
+            os.close(handle)
+            raise UserError(
+                f"{path.parent} is being written by {owner or 'another process'}: wait for it, "
+                "stop it, or choose another directory; nothing was changed"
+            ) from None
+        except OSError:
+            os.close(handle)
+            raise
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,91 @@
+"""Runs that are killed at random moments, again and again, end as those that were not.
+
+`L2O_KILLS=100 python -m pytest -m slow tests/test_kills.py` kills each run a hundred times.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.test_scripts import ROOT, succeed
+
+KILLS = int(os.environ.get("L2O_KILLS", "20"))
+# Persistent states, imitation with an optimizer of its own, two problems: all a checkpoint has.
+EVERYTHING = [
+    'training/teachers=[{"class_name": "Adam", "config": {"learning_rate": 0.05}}]',
+    "training/p_teacher=0.4",
+    'training/imitation_optimizer={"class_name": "Adam"}',
+    "training/persistent=true",
+    "training/batch_of_problems=2",
+    "training/epochs=1",
+    'problems=[{"target": "mlp_classifier", "kwargs": {"layers": [8]}}, {"target": "Booth"}]',
+    "strategy/epochs_per_period=1",
+]
+RUNS = {
+    "RNNProp, Simple": [
+        "constructor=RNNProp",
+        "strategy/annealing_schedule=0.0",
+        "strategy/validation_unroll=10",
+        f"strategy/num_periods={4 * KILLS}",
+        "strategy/keep_checkpoints=3",
+    ],
+    "ScaleHierarchical, CurriculumLearning": [
+        "constructor=ScaleHierarchical",
+        "strategy_constructor=CurriculumLearning",
+        f"strategy/schedule={json.dumps([3 + i // 4 for i in range(KILLS + 2)])}",
+        "strategy/min_periods=4",
+        f"strategy/max_stages={KILLS}",
+        # Each stage has to improve on the one before, or the run would end there.
+        "optimizer/config/learning_rate=0.0003",
+    ],
+}
+
+
+def content(path):
+    return {
+        p.relative_to(path): p.read_bytes()
+        for p in path.rglob("*")
+        if p.is_file() and p.name != "log.csv"
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_at_random_moments(name, tmp_path):
+    arguments = [*RUNS[name], *EVERYTHING, "directory=run"]
+    (tmp_path / "whole").mkdir()
+    start = time.monotonic()
+    succeed(tmp_path / "whole", "train", *arguments)
+    whole = content(tmp_path / "whole/run")
+    took = time.monotonic() - start
+    rng = random.Random(0)
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    kills, seconds, rows = 0, [], []
+    while kills < KILLS:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        # From before the first line of Python to some periods after the compiler.
+        moment = rng.uniform(0, 14)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            seconds.append(moment)
+            summary = tmp_path / "run/summary.csv"
+            rows.append(len(summary.read_text().splitlines()) - 1 if summary.exists() else 0)
+        else:
+            assert process.returncode == 0
+            break
+    succeed(tmp_path, "train", *arguments)
+    print(f"{name}: undisturbed {took:.0f} s; {kills} kills, rows after each: {rows}")
+    assert content(tmp_path / "run") == whole
+    # Otherwise it was killed before it did anything, or after it had done everything.
+    assert kills == KILLS
+    assert sum(a < b for a, b in zip([0, *rows], rows, strict=False)) > KILLS / 4

@@ -1,0 +1,167 @@
+"""Runs that are extended, claimed and refused, as train.py and resume.py have them."""
+
+import csv
+import json
+
+import pytest
+
+from config.overrides import merge_overrides
+from l2o.errors import UserError
+from l2o.optimizer import TrainableOptimizer
+from l2o.train import RunDirectory
+from l2o.train.session import start
+
+BASE = {
+    "network": {"layers": [3]},
+    "problems": [{"target": "Quadratic", "kwargs": {"dimensions": 2}}],
+    "training": {"repeat": 2},
+}
+SIMPLE = {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2}
+CURRICULUM = {"min_periods": 1, "epochs_per_period": 1, "schedule": [2, 3, 4, 5]}
+
+
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    monkeypatch.setattr(TrainableOptimizer, "xla", False)
+
+
+def config(path, strategy="Simple", *overrides):
+    options = SIMPLE if strategy == "Simple" else CURRICULUM
+    job = {**BASE, "directory": str(path), "strategy_constructor": strategy, "strategy": options}
+    return merge_overrides(job, overrides)
+
+
+def train(path, strategy, *overrides):
+    start(config(path, strategy, *overrides))
+    return path
+
+
+def resume(path, *overrides):
+    run = RunDirectory(path)
+    start(merge_overrides(run.read_config(), overrides), run)
+
+
+def files(path):
+    """All files but the log; of config.json what is no place."""
+    found = {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    return {k: v for k, v in found.items() if k.name not in ("log.csv", "config.json")}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "shorter", "longer"),
+    [
+        ("Simple", ["strategy/num_periods=1"], ["strategy/num_periods=3"]),
+        (
+            "Simple",
+            ["strategy/annealing_schedule=[0.5]"],
+            ["strategy/annealing_schedule=[0.5,0.1]", "strategy/num_periods=2"],
+        ),
+        ("CurriculumLearning", ["strategy/max_stages=1"], ["strategy/max_stages=2"]),
+        ("CurriculumLearning", ["strategy/schedule=[2,3]"], ["strategy/schedule=[2,3,4]"]),
+    ],
+    ids=["periods", "annealing", "stages", "schedule"],
+)
+def test_an_extended_run_is_the_longer_one(tmp_path, capsys, strategy, shorter, longer):
+    whole = train(tmp_path / "whole", strategy, *longer)
+    path = train(tmp_path / "extended", strategy, *shorter)
+    done = len(RunDirectory(path).rows())
+    assert done < len(RunDirectory(whole).rows())
+    resume(path, *longer)
+    assert f"going on after {done} periods in {path}" in capsys.readouterr().out
+    assert files(path) == files(whole)
+    assert len(files(path)) == 1 + len(RunDirectory(whole).rows())
+    written = [json.loads((p / "config.json").read_text()) for p in (path, whole)]
+    assert {**written[0], "directory": ""} == {**written[1], "directory": ""}
+    # And it is what train.py takes for the same run from now on.
+    before = files(path)
+    start(config(path, strategy, *longer))
+    assert files(path) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "paths"),
+    [
+        (["strategy/num_periods=1"], "strategy/num_periods"),
+        (["strategy/epochs_per_period=2"], "strategy/epochs_per_period"),
+        (["strategy/validation_unroll=3"], "strategy/validation_unroll"),
+        (["strategy/unroll_distribution=3", "strategy/num_periods=9"], "unroll_distribution"),
+        (["strategy_constructor=CurriculumLearning"], "strategy_constructor"),
+        (["strategy/num_periods=9", "seed=3", "training/epochs=2"], "seed, training/epochs would"),
+        (["network/layers=[4]"], "network/layers"),
+        (["problems/1/target=Booth"], "problems/1/target"),
+        (["optimizer/config/learning_rate=0.1"], "optimizer/config/learning_rate"),
+    ],
+)
+def test_what_has_been_trained_does_not_change(trained, overrides, paths):
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=f"has 2 trained periods, which .*{paths}"):
+        resume(trained, *overrides)
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainableOptimizer, "xla", False)
+        return train(tmp_path_factory.mktemp("trained") / "run", "Simple", "strategy/num_periods=2")
+
+
+def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
+    taught = ['training/teachers=[{"class_name": "SGD"}]', "training/p_teacher=1"]
+    path = train(tmp_path / "run", "Simple", *taught, "strategy/num_periods=2")
+    with pytest.raises(UserError, match="strategy/annealing_schedule would have made others"):
+        resume(path, "strategy/annealing_schedule=0.1")
+    resume(
+        path, "strategy/annealing_schedule=[1.0,0.6065306597126334,0.1]", "strategy/num_periods=3"
+    )
+    assert len(RunDirectory(path).rows()) == 3
+
+
+def test_before_the_first_period_everything_may_change(tmp_path):
+    path = tmp_path / "run"
+    start(config(path), initialize=True)
+    with pytest.raises(UserError, match=r"another config \(it differs in seed\)"):
+        start(config(path, "Simple", "seed=1"))
+    resume(path, "constructor=RNNProp", "network/layers=[2]", "seed=1")
+    written = RunDirectory(path).read_config()
+    assert (written["constructor"], written["seed"]) == ("RNNProp", 1)
+    assert len(RunDirectory(path).rows()) == 1
+
+
+def test_train_says_how_to_extend(trained, tmp_path):
+    with pytest.raises(UserError, match=r"differs in strategy/num_periods\).* extend it with: py"):
+        start(config(trained, "Simple", "strategy/num_periods=5"))
+
+
+def test_another_process_is_waited_for(trained):
+    with RunDirectory(trained).locked():
+        for go_on in (lambda: resume(trained), lambda: start(config(trained))):
+            with pytest.raises(UserError, match="is being written by process"):
+                go_on()
+
+
+def test_checkpoints_are_removed_when_it_is_asked_for_later(tmp_path):
+    path = train(tmp_path / "run", "Simple", "strategy/num_periods=4")
+    assert len(list((path / "checkpoints").iterdir())) == 4
+    resume(path, "strategy/keep_checkpoints=1")
+    run = RunDirectory(path)
+    left = {run.checkpoint_path(0, row.period) for row in (run.best(), run.rows()[-1])}
+    assert {*(path / "checkpoints").iterdir()} == left
+
+
+def test_a_missing_checkpoint_is_made_again(tmp_path, capsys):
+    path = train(tmp_path / "run", "Simple", "strategy/num_periods=3")
+    before = files(path)
+    RunDirectory(path).checkpoint_path(0, 2).unlink()
+    resume(path)
+    assert "the checkpoints of the last 1 periods are missing" in capsys.readouterr().out
+    assert files(path) == before
+
+
+def test_times_are_in_the_log(trained):
+    lines = list(csv.DictReader((trained / "log.csv").open()))
+    events = [line["event"] for line in lines]
+    assert events == ["start", "period", "period", "finish"]
+    assert "tensorflow" in lines[0]["about"]
+    assert all(float(line["seconds"]) > 0 for line in lines if line["event"] == "period")
+    assert "time" not in (trained / "summary.csv").read_text().splitlines()[0]
