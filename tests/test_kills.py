@@ -3,7 +3,6 @@
 `L2O_KILLS=100 python -m pytest -m slow tests/test_kills.py` kills each run a hundred times.
 """
 
-import json
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ import time
 import pytest
 
 from tests.test_scripts import ROOT, succeed
+from tests.workers import wait_for
 
 KILLS = int(os.environ.get("L2O_KILLS", "20"))
 # Persistent states, imitation with an optimizer of its own, two problems: all a checkpoint has.
@@ -32,17 +32,15 @@ RUNS = {
         "constructor=RNNProp",
         "strategy/annealing_schedule=0.0",
         "strategy/validation_unroll=10",
-        f"strategy/num_periods={4 * KILLS}",
+        f"strategy/num_periods={12 * KILLS}",
         "strategy/keep_checkpoints=3",
     ],
     "ScaleHierarchical, CurriculumLearning": [
         "constructor=ScaleHierarchical",
         "strategy_constructor=CurriculumLearning",
-        f"strategy/schedule={json.dumps([3 + i // 4 for i in range(KILLS + 2)])}",
-        "strategy/min_periods=4",
-        f"strategy/max_stages={KILLS}",
-        # Each stage has to improve on the one before, or the run would end there.
-        "optimizer/config/learning_rate=0.0003",
+        "strategy/schedule=[3,4,5]",
+        f"strategy/min_periods={5 * KILLS}",
+        "strategy/max_stages=2",
     ],
 }
 
@@ -60,24 +58,24 @@ def content(path):
 def test_killed_at_random_moments(name, tmp_path):
     arguments = [*RUNS[name], *EVERYTHING, "directory=run"]
     (tmp_path / "whole").mkdir()
-    start = time.monotonic()
-    succeed(tmp_path / "whole", "train", *arguments)
-    whole = content(tmp_path / "whole/run")
-    took = time.monotonic() - start
-    rng = random.Random(0)
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    kills, seconds, rows = 0, [], []
+    start = time.monotonic()
+    process = subprocess.Popen(command, cwd=tmp_path / "whole", stdout=subprocess.DEVNULL)
+    wait_for(tmp_path / "whole/run/summary.csv", [process])
+    first_period = time.monotonic() - start
+    assert process.wait() == 0
+    whole, took = content(tmp_path / "whole/run"), time.monotonic() - start
+    rng = random.Random(0)
+    kills, rows = 0, []
     while kills < KILLS:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
         # From before the first line of Python to some periods after the compiler.
-        moment = rng.uniform(0, 14)
         try:
-            process.wait(moment)
+            process.wait(rng.uniform(0, 1.6 * first_period))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
-            seconds.append(moment)
             summary = tmp_path / "run/summary.csv"
             rows.append(len(summary.read_text().splitlines()) - 1 if summary.exists() else 0)
         else:
