@@ -28,6 +28,12 @@ DEEPEST = 50
 class ConfigError(ValueError):
     """A config, preset or override that is wrong, said in one line."""
 
+    def __init__(self, message: str) -> None:
+        # What somebody has typed, or a file has, may hold anything.
+        if len(message) > 1000:
+            message = f"{message[:500]}...{message[-500:]}"
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 def merge_all(
     config_file: str | None = None,

@@ -16,9 +16,17 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str, path: str = "") -> None:
+        message, path = _printable(message, 1000), _printable(path, 200)
         super().__init__(f"{path}: {message}" if path else message)
         self.message = message
         self.path = path
+
+
+def _printable(text: str, longest: int) -> str:
+    # What somebody has typed, or a file has, may hold anything.
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

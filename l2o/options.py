@@ -56,7 +56,7 @@ INITIALIZERS = (
 # What a 32-bit count of steps, and a memory, can hold with room to spare.
 LONGEST_UNROLL = 10**6
 
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(2**31 - 1)]
 Length = Annotated[int, Ge(1), Le(LONGEST_UNROLL)]
 # Smaller ones leave float32 where a power of them is divided by.
 Epsilon = Annotated[float, Ge(1e-20)]
@@ -166,7 +166,8 @@ def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
 def _nested(annotation: Any) -> Any:
     """Returns the dataclass among the types of an annotation: options within an option."""
     kinds = get_args(annotation) or (annotation,)
-    return next((kind for kind in kinds if is_dataclass(kind)), None)
+    # Limits are instances of dataclasses too.
+    return next((k for k in kinds if inspect.isclass(k) and is_dataclass(k)), None)
 
 
 def _join(path: str, name: str) -> str:

@@ -333,6 +333,8 @@ def test_a_meta_step_trains_on_any_model():
         ({"dataset": "digts"}, r"did you mean digits\?"),
         ({"dataset": (X, 3.0)}, r"arrays of numbers .* shape \[\]"),
         ({"dataset": (np.array(["a"] * 40), Y)}, "arrays of numbers"),
+        ({"dataset": (X[:0], Y[:0])}, "at least one example; got none"),
+        ({"dataset": ((X, Y), (X[:0], Y[:0]))}, "at least one example; got none"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments, message):
@@ -340,6 +342,43 @@ def test_what_is_wrong_is_said_in_one_line(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         keras_problem(**{"batch_size": 8, **arguments})
     assert "\n" not in str(error.value)
+
+
+class Scores(keras.Model):
+    """A model without symbolic outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("build_model", [Scores, lambda: keras.Sequential([layers.Dense(3)])])
+@pytest.mark.parametrize(("wrong", "of"), [(3, "train"), (-1, "train"), (7, "test")])
+def test_a_label_that_is_no_output_is_refused(build_model, wrong, of):
+    labels = np.arange(40) % 3
+    bad = np.where(np.arange(40) == 5, wrong, labels)
+    data = ((X, bad), (X, labels)) if of == "train" else ((X, labels), (X, bad))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with pytest.raises(UserError, match=rf"dataset: the label {wrong} of .* expected 0 to 2"):
+        keras_problem(build_model, data, loss, batch_size=8)
+    keras_problem(build_model, (X, labels), loss, batch_size=8)
+    ignoring = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=wrong)
+    keras_problem(build_model, data, ignoring, batch_size=8)
+
+
+def test_labels_of_an_axis_that_is_not_the_last():
+    def build_model():
+        return keras.Sequential([keras.Input((3,)), layers.Dense(8), layers.Reshape((4, 2))])
+
+    labels = np.tile([0, 3], (40, 1))
+    first = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=1)
+    keras_problem(build_model, (X, labels), first, batch_size=8)
+    last = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with pytest.raises(UserError, match="the label 3 .* expected 0 to 1"):
+        keras_problem(build_model, (X, np.tile([0, 3, 1, 0], (40, 1))), last, batch_size=8)
 
 
 def test_a_model_with_two_outputs_is_refused():
