@@ -377,7 +377,7 @@ def test_labels_of_an_axis_that_is_not_the_last():
     first = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=1)
     keras_problem(build_model, (X, labels), first, batch_size=8)
     last = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    with pytest.raises(UserError, match="the label 3 .* expected 0 to 1"):
+    with pytest.raises(UserError, match=r"the label 3 .* expected 0 to 1"):
         keras_problem(build_model, (X, np.tile([0, 3, 1, 0], (40, 1))), last, batch_size=8)
 
 

@@ -1,0 +1,98 @@
+"""Whose a run directory is, and which options a run may go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from l2o.errors import UserError
+from l2o.train.build import resolve_config
+from l2o.train.run_directory import RunDirectory
+from l2o.train.strategy import BaseStrategy
+
+# What a run may change at any time: where it is and goes on.
+WHERE = ("directory", "distribute")
+
+
+class Claim:
+    """The right to write a run directory with a config; used on the chief only.
+
+    Args:
+        config: Resolved.
+        run: The directory.
+        extends: Whether what has not been trained yet may have other options.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RunDirectory, extends: bool) -> None:
+        self.config = config
+        self.run = run
+        self.extends = extends
+
+    def check(self, stack: ExitStack) -> None:
+        """Takes a run that is there; before anything is built, which takes time."""
+        if self.run.exists():
+            stack.enter_context(self.run.locked())
+            self._changed()
+
+    def take(self, stack: ExitStack, strategy: BaseStrategy) -> None:
+        """Writes the config, if it is new or may change."""
+        stack.enter_context(self.run.locked())
+        if not self.run.exists():
+            self.run.write_config(self.config)
+            return
+        old, changed = self._changed()
+        rows = self.run.rows()
+        if changed and rows:
+            constructor = type(strategy)
+            past = constructor(strategy.training, None, strategy.seed, **old["strategy"])
+            if not strategy.would_have_run(past, rows):
+                raise self._refusal(changed)
+        if changed:
+            where = {key: old[key] for key in WHERE}
+            self.run.write_config({**self.config, **where})
+
+    def _changed(self) -> tuple[dict[str, Any], list[str]]:
+        """Returns the old config and where the new one differs, if it may there."""
+        old = resolve_config(self.run.read_config())
+        changed = differing(old, self.config)
+        fixed = [path for path in changed if not path.startswith("strategy/")]
+        if changed and (not self.extends or (fixed and self.run.rows())):
+            raise self._refusal(changed if not self.extends else fixed)
+        return old, changed
+
+    def _refusal(self, paths: Sequence[str]) -> UserError:
+        path = self.run.path
+        names = f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
+        if not self.extends:
+            return UserError(
+                f"{path} holds a run with another config (it differs in {names}); nothing was "
+                f"changed: choose another directory=..., go on with: python resume.py {path}, "
+                f"or extend it with: python resume.py {path} strategy/num_periods=N"
+            )
+        return UserError(
+            f"{path} has {len(self.run.rows())} trained periods, which {names} would have made "
+            "others; nothing was changed: expected only options of what is still to be trained, "
+            "such as a larger strategy/num_periods; train.py starts another run"
+        )
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Returns the paths where two configs differ, but for where the run is and goes on."""
+    a, b = _leaves(a), _leaves(b)
+    return sorted(p for p in {*a, *b} if p not in WHERE and a.get(p) != b.get(p))
+
+
+def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_walk(config, ""))
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _walk(item, f"{path}/{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for i, item in enumerate(value):
+            yield from _walk(item, f"{path}/{i}")
+    else:
+        yield path, value
