@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow figures lint clean
+.PHONY: demo test test-slow test-fuzz figures lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -15,6 +15,10 @@ test: $(VENV)/installed lint
 # Each optimizer with each strategy as processes: train, kill, resume, evaluate.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# 2,000 damaged, odd or hostile inputs of each kind, other ones each time: about 4 minutes.
+test-fuzz: $(VENV)/installed
+	L2O_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 
 # docs/meta-training.png: the default job with each optimizer, 2 to 4 minutes each.
 figures: $(VENV)/installed
