@@ -31,9 +31,11 @@ def start(given: Any, run: RunDirectory | None = None, initialize: bool = False)
         LostWorkerError: If another process of the run has gone.
     """
     distribute = top_option(given, "distribute")
-    directory = RunDirectory(run.path if run else top_option(given, "directory"))
+    directory = run or RunDirectory(top_option(given, "directory"))
 
     def farewell() -> str:
+        if distribute == "multi_worker":
+            return "finished periods are kept: start all workers again to go on"
         if not directory.exists():
             return "nothing was written"
         return f"finished periods are kept; go on with: python resume.py {directory.path}"
