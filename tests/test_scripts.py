@@ -43,14 +43,6 @@ def succeed(*arguments, **environment):
     return done.stdout
 
 
-def refuse(*arguments, **environment):
-    done = script(*arguments, **environment)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    return line
-
-
 def files(path):
     """All files but the log, which tells of every start."""
     found = (p for p in path.rglob("*") if p.is_file() and p.name != "log.csv")
@@ -128,18 +120,17 @@ def test_training_again_resumes_and_another_config_is_refused(trained, refuse_he
     cwd, _ = trained
     before = files(cwd / "weights")
     assert "going on after 2 periods" in succeed(cwd, "resume", "weights/")
-    succeed(cwd, "train", "constructor=RNNProp", *TINY)
     line = refuse_here(cwd, "train", "constructor=RNNProp", *TINY, "network/alpha=0.2", "seed=3")
     assert "network/alpha, seed" in line
     assert files(cwd / "weights") == before
 
 
-def test_initialize_then_resume_equals_train(trained, tmp_path):
+def test_initialize_then_resume_equals_train(trained, tmp_path, refuse_here):
     cwd, _ = trained
     arguments = ["--initialize", "constructor=RNNProp", *TINY]
     assert "resume.py weights" in succeed(tmp_path, "train", *arguments)
     assert [p.name for p in (tmp_path / "weights").iterdir()] == ["config.json"]
-    assert "train with: python resume.py" in refuse(tmp_path, "evaluate", "weights")
+    assert "train with: python resume.py" in refuse_here(tmp_path, "evaluate", "weights")
     succeed(tmp_path, "resume", "weights")
     assert (tmp_path / "weights/summary.csv").read_bytes() == (
         cwd / "weights/summary.csv"

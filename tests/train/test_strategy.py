@@ -6,11 +6,18 @@ import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
+from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import LossArgs, RunDirectory, SimpleStrategy, Training, schedules
 from tests.train.test_training import TEACHERS, Parabola
 
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.01}}
+
+
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    """These runs are so short that they would mostly wait for XLA's compiler."""
+    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 def make(directory=None, seed=0, periods=3, training=None, sizes=(7,), **options):
