@@ -60,7 +60,8 @@ def test_a_signal_ends_it_soon(code, number):
     process.send_signal(number)
     # It sleeps for a minute.
     out, _ = process.communicate(timeout=30)
-    assert out == "how to go on\n"
+    # The signal may come between the word and the note that it has been said.
+    assert out.replace("ready\n", "") == "how to go on\n"
     # Python's own answer to an uncaught KeyboardInterrupt is to die of the signal.
     died = number == signal.SIGINT and code != DEAF
     assert process.returncode == (-number if died else 128 + number)
