@@ -27,7 +27,8 @@ def main() -> None:
     from l2o.train.session import start
 
     run_directory = RunDirectory(args.directory)
-    start(merge_overrides(run_directory.read_config(), args.overrides), run_directory)
+    config = {**run_directory.read_config(), "directory": args.directory}
+    start(merge_overrides(config, args.overrides), read=config)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from config.overrides import ConfigError
 
+# Counts of 32 bits.
+LARGEST = 2**31 - 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -41,16 +43,16 @@ class Parser(argparse.ArgumentParser):
 def positive(text: str) -> int:
     """Argument type: an integer of at least 1."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1; got {value}")
+    if not 1 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"expected 1 to {LARGEST}; got {text[:20]}")
     return value
 
 
 def natural(text: str) -> int:
     """Argument type: an integer of at least 0."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0; got {value}")
+    if not 0 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"expected 0 to {LARGEST}; got {text[:20]}")
     return value
 
 
@@ -105,42 +107,50 @@ def run(main: Callable[[], None]) -> NoReturn:
         main: What the script does.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    code = _code_of(main)
+    # A second one while Python ends would be another exit code.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Or Python would try to write the rest of it once more when it ends, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _code_of(main: Callable[[], None]) -> Any:
     try:
         main()
         sys.stdout.flush()
+        return 0
     except ConfigError as error:
-        _fail(str(error))
+        return _said(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted", code=130)
+        return _said("interrupted", code=130)
+    except SystemExit as stop:
+        return stop.code
     except BrokenPipeError:
-        _discard_output()
-        sys.exit(141)
+        return 141
     except OSError as error:
         if error.errno not in FULL:
             raise
-        _discard_output()
-        _fail(f"cannot write: {error.strerror}")
+        return _said(f"cannot write: {error.strerror}")
     except ImportError as error:
         if error.name != "l2o":
             raise
-        _fail(str(error))
+        return _said(str(error))
     except Exception as error:
         # After the fact: it imports TensorFlow.
         from l2o.errors import LostWorkerError, UserError
 
         if isinstance(error, LostWorkerError):
-            _fail(str(error), code=1)
+            return _said(str(error), code=1)
         if not isinstance(error, UserError):
             raise
-        _fail(str(error))
-    sys.exit(0)
+        return _said(str(error))
 
 
-def _discard_output() -> None:
-    # Or Python would try to write the rest of it once more when it ends, and say so.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
+def _said(message: str, code: int = 2) -> int:
     print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+    return code

@@ -241,6 +241,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check(value: Any, where: str, depth: int = 0) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: expected a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{where}: expected whole numbers of at most 63 bits")
     if depth > DEEPEST:
         raise ConfigError(f"{where}: it is nested too deeply")
     if isinstance(value, (dict, list)):

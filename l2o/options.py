@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import keras
 import pydantic
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator
 
 from l2o.errors import UserError, nearest
@@ -72,8 +72,15 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _path(text: str) -> str:
+    if not text.isprintable() or any(len(part.encode()) > 255 for part in text.split("/")):
+        raise ValueError(f"expected the path of a directory; got {_short(text)}")
+    return text
+
+
 # Both ends of an interval of positive numbers.
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
 Activation = Annotated[str, _one_of("activation", activation_names)]
 Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
@@ -158,8 +165,7 @@ def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
         if nested and isinstance(value, Mapping):
             resolved[name] = resolve(nested, value, place)
         else:
-            check(options[name].annotation, value, place)
-            resolved[name] = value
+            resolved[name] = check(options[name].annotation, value, place)
     return resolved
 
 
@@ -181,11 +187,15 @@ def expect_object(value: Any, path: str) -> Mapping[str, Any]:
     return value
 
 
-def check(annotation: Any, value: Any, path: str) -> None:
-    """Raises UserError unless the JSON value fits the annotation."""
+def check(annotation: Any, value: Any, path: str) -> Any:
+    """Returns a JSON value as the annotation has it: 1 is 1.0 where only a number is expected.
+
+    Raises:
+        UserError: If it does not fit.
+    """
     adapter = pydantic.TypeAdapter(annotation)
     try:
-        adapter.validate_json(json.dumps(value), strict=True)
+        return to_json(adapter.validate_json(json.dumps(value), strict=True))
     except pydantic.ValidationError as error:
         found = error.errors()
         limits = [e for e in found if e["type"] not in _TYPE_ERRORS]
@@ -193,6 +203,10 @@ def check(annotation: Any, value: Any, path: str) -> None:
             place = "/".join([path, *(str(w) for w in limits[0]["loc"] if isinstance(w, int))])
             if limits[0]["type"] == "value_error":
                 raise UserError(limits[0]["msg"].removeprefix("Value error, "), place) from None
+            if limits[0]["type"] == "json_invalid":
+                raise UserError(
+                    f"expected {describe(annotation)} that JSON can hold; got {_short(value)}", path
+                ) from None
             # pydantic says "Input should be greater than or equal to 1".
             reason = limits[0]["msg"].replace("Input should be", "expected a value")
             raise UserError(f"{reason}; got {_short(limits[0]['input'])}", place) from None

@@ -352,7 +352,8 @@ def test_checkpoints(trained, data):
         else:
             assert refused(lambda: l2o.load(run.path, period=1))
             if data.draw(st.integers(0, 9)) == 0:
-                assert refused(lambda: start(run.read_config(), run))
+                read = {**run.read_config(), "directory": str(run.path)}
+                assert refused(lambda: start(read, read))
         assert content(run.path) == before
 
 

@@ -34,6 +34,12 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
 
 
+def go_on(run, **strategy):
+    """As resume.py does."""
+    read = {**run.read_config(), "directory": str(run.path)}
+    start({**read, "strategy": {**read["strategy"], **strategy}}, read)
+
+
 @pytest.fixture
 def trained():
     start({**JOB, "directory": "run"})
@@ -64,7 +70,7 @@ def test_a_config_file_may_not_write_elsewhere(tmp_path, directory):
 def test_the_place_in_a_run_s_config_is_not_where_it_goes_on(tmp_path, trained):
     config = trained.read_config()
     trained.write_config({**config, "directory": str(tmp_path / "escaped")})
-    start({**trained.read_config(), "strategy": {**config["strategy"], "num_periods": 2}}, trained)
+    go_on(trained, num_periods=2)
     assert len(trained.rows()) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
 
@@ -98,7 +104,7 @@ def test_a_checkpoint_with_a_pickle_runs_nothing(tmp_path, trained, kind):
         path.write_bytes(pickle.dumps(payload))
     else:
         path.write_bytes(pack({**unpack(path.read_bytes()), "seal": objects}))
-    for read in (lambda: l2o.load("run"), lambda: start(trained.read_config(), trained)):
+    for read in (lambda: l2o.load("run"), lambda: go_on(trained)):
         with pytest.raises(UserError, match=r"checkpoint run/.* is damaged"):
             read()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
@@ -194,13 +200,11 @@ def test_links_in_a_run_directory_are_not_written_through(tmp_path, trained, nam
     before = outside.read_bytes()
     (trained.path / name).unlink(missing_ok=True)
     (trained.path / name).symlink_to(outside)
-    config = trained.read_config()
-    longer = {**config, "strategy": {**config["strategy"], "num_periods": 2}}
     if name in (".lock", "log.csv"):
         with pytest.raises(UserError, match=r"cannot write run.*: .*symbolic"):
-            start(longer, trained)
+            go_on(trained, num_periods=2)
     else:
-        start(longer, trained)
+        go_on(trained, num_periods=2)
         assert len(trained.rows()) == 2
         assert not (trained.path / name).is_symlink()
     assert outside.read_bytes() == before
@@ -211,8 +215,6 @@ def test_a_checkpoint_folder_that_is_a_link_gets_nothing(tmp_path, trained):
     (trained.path / "checkpoints").rename(outside)
     (trained.path / "checkpoints").symlink_to(outside)
     before = {p: p.read_bytes() for p in outside.iterdir()}
-    config = trained.read_config()
-    more = {**config["strategy"], "num_periods": 3, "keep_checkpoints": 1}
     with pytest.raises(UserError, match="checkpoints is a link, expected a folder of its own"):
-        start({**config, "strategy": more}, trained)
+        go_on(trained, num_periods=3, keep_checkpoints=1)
     assert {p: p.read_bytes() for p in outside.iterdir()} == before

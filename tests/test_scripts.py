@@ -215,10 +215,13 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, refuse_here, argum
         ("evaluate", ["weights", "--problem", "mlp"], ["no problem called 'mlp'"]),
         ("evaluate", ["weights", "--period", "7"], ["no period 7"]),
         ("evaluate", ["weights", "layer=[3]"], ["layer:", "layers"]),
-        ("evaluate", ["weights", "--steps", "0"], ["--steps", "at least 1"]),
+        ("evaluate", ["weights", "--steps", "0"], ["--steps", "expected 1 to"]),
         ("baseline", ["--optimizer", "Adan"], ["--optimizer", "Adam"]),
         ("baseline", ["--learning-rates", "0.1,x"], ["--learning-rates", "0.1,x"]),
         ("baseline", ["--output", "no/such/b.json"], ["--output", "no/such"]),
+        ("baseline", ["--output", "/dev/null"], ["--output: /dev/null is not a file"]),
+        ("baseline", ["--output", "weights"], ["--output: weights is not a file"]),
+        ("baseline", ["--seeds", "99999999999999999999"], ["--seeds", "1 to 2147483647"]),
     ],
 )
 def test_wrong_input_of_the_other_scripts(trained, refuse_here, name, arguments, words):

@@ -111,6 +111,8 @@ def baseline(
     target = Path(output)
     if not target.parent.is_dir():
         raise UserError(f"--output: no directory {target.parent}")
+    if target.exists() and not target.is_file():
+        raise UserError(f"--output: {target} is not a file")
     chosen = range(seeds)
     with Live() as progress:
         step = _counter(progress, steps * seeds * len(rates))

@@ -87,14 +87,19 @@ class KerasProblem(Problem):
         self._mode = {"training": True} if takes_training else {}
         if isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
             # Of another label the loss is NaN or an error, depending on the device.
-            self._check_labels(self.loss._fn_kwargs["axis"])
+            self._check_labels(getattr(self.loss, "_fn_kwargs", {}).get("axis", -1))
 
     def _check_labels(self, axis: int) -> None:
         outputs = getattr(self._model, "outputs", None) or [self._model(self._symbols())]
+        if not hasattr(outputs[0], "shape"):
+            raise UserError(f"build_model of {self.name}: expected a model with one output")
         classes = outputs[0].shape[axis]
+        if classes is None:
+            return
         for split in (self.dataset.train, self.dataset.test):
             labels = np.asarray(split[1] if split else [])
-            right = (labels >= 0) & (labels < classes) | (labels == self.loss.ignore_class)
+            right = (labels >= 0) & (labels < classes) & (labels % 1 == 0)
+            right |= labels == self.loss.ignore_class
             if not right.all():
                 raise UserError(
                     f"the label {labels[~right][0]} of {self.dataset.name} is none of the "

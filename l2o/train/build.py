@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import tensorflow as tf
-from annotated_types import Ge, MinLen
+from annotated_types import Ge
 
 from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
-from l2o.options import check, expect_object, options_of, resolve
+from l2o.options import Directory, check, expect_object, options_of, resolve
 from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
 from l2o.train import keras_optimizers
@@ -37,7 +37,7 @@ Seed = Annotated[int, Ge(0)]
 
 
 def job(
-    directory: Annotated[str, MinLen(1)] = "weights",
+    directory: Directory = "weights",
     seed: Seed = 0,
     constructor: str = "DM",
     strategy_constructor: str = "Simple",
@@ -105,7 +105,7 @@ def resolve_config(config: Any) -> dict[str, Any]:
     optimizer = OPTIMIZERS.find(top["constructor"], "constructor")
     strategy_class = STRATEGIES.find(top["strategy_constructor"], "strategy_constructor")
     for key, value in top.items():
-        check(options_of(job)[key].annotation, value, key)
+        top[key] = check(options_of(job)[key].annotation, value, key)
     training = resolve(Training, config.get("training", {}), "training")
     training["teachers"] = [
         keras_optimizers.resolve(teacher, f"training/teachers/{i}")
@@ -145,8 +145,7 @@ def top_option(config: Any, name: str) -> Any:
     """
     option = options_of(job)[name]
     value = expect_object(config, "config").get(name, option.default)
-    check(option.annotation, value, name)
-    return value
+    return check(option.annotation, value, name)
 
 
 def build_strategy(

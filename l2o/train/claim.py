@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -21,13 +22,16 @@ class Claim:
     Args:
         config: Resolved.
         run: The directory.
-        extends: Whether what has not been trained yet may have other options.
+        read: The config that was read from there, which this one may extend: what has not
+            been trained yet may have other options; None: it may not.
     """
 
-    def __init__(self, config: Mapping[str, Any], run: RunDirectory, extends: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], run: RunDirectory, read: Mapping[str, Any] | None
+    ) -> None:
         self.config = config
         self.run = run
-        self.extends = extends
+        self.read = read
 
     def check(self, stack: ExitStack) -> None:
         """Takes a run that is there; before anything is built, which takes time."""
@@ -36,13 +40,16 @@ class Claim:
             self._changed()
 
     def take(self, stack: ExitStack, strategy: BaseStrategy) -> None:
-        """Writes the config, if it is new or may change."""
+        """Writes the config, if it is new or may change, and there is something to train."""
         stack.enter_context(self.run.locked())
         if not self.run.exists():
+            # A schedule may turn out to be none.
+            strategy.plan([])
             self.run.write_config(self.config)
             return
         old, changed = self._changed()
         rows = self.run.rows()
+        strategy.plan(rows)
         if changed and rows:
             constructor = type(strategy)
             past = constructor(strategy.training, None, strategy.seed, **old["strategy"])
@@ -54,33 +61,46 @@ class Claim:
 
     def _changed(self) -> tuple[dict[str, Any], list[str]]:
         """Returns the old config and where the new one differs, if it may there."""
-        old = resolve_config(self.run.read_config())
+        there = self.run.read_config()
+        if self.read is not None and {**there, "directory": ""} != {**self.read, "directory": ""}:
+            raise UserError(
+                f"{self.run.config_path} has changed while this began; nothing was done: try again"
+            )
+        old = resolve_config(there)
         changed = differing(old, self.config)
         fixed = [path for path in changed if not path.startswith("strategy/")]
-        if changed and (not self.extends or (fixed and self.run.rows())):
-            raise self._refusal(changed if not self.extends else fixed)
+        if changed and self.read is None:
+            raise self._refusal(changed)
+        if fixed and self.run.rows():
+            raise self._refusal(fixed)
         return old, changed
 
     def _refusal(self, paths: Sequence[str]) -> UserError:
         path = self.run.path
         names = f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
-        if not self.extends:
+        if self.read is None:
             return UserError(
                 f"{path} holds a run with another config (it differs in {names}); nothing was "
                 f"changed: choose another directory=..., go on with: python resume.py {path}, "
-                f"or extend it with: python resume.py {path} strategy/num_periods=N"
+                f"or extend it with: python resume.py {path} key/path=value"
             )
         return UserError(
             f"{path} has {len(self.run.rows())} trained periods, which {names} would have made "
             "others; nothing was changed: expected only options of what is still to be trained, "
-            "such as a larger strategy/num_periods; train.py starts another run"
+            "such as a larger strategy/num_periods or strategy/max_stages; train.py starts another "
+            "run"
         )
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Returns the paths where two configs differ, but for where the run is and goes on."""
     a, b = _leaves(a), _leaves(b)
-    return sorted(p for p in {*a, *b} if p not in WHERE and a.get(p) != b.get(p))
+    return sorted(p for p in {*a, *b} if p not in WHERE and _text(a, p) != _text(b, p))
+
+
+def _text(leaves: Mapping[str, Any], path: str) -> str:
+    # To Python 1, 1.0 and true are the same; a length and a probability are not.
+    return json.dumps(leaves[path], sort_keys=True) if path in leaves else ""
 
 
 def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:

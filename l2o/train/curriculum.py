@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
+from l2o.errors import UserError
 from l2o.options import Count
 from l2o.train import schedules
 from l2o.train.run_directory import RunDirectory
@@ -54,8 +55,9 @@ class CurriculumLearningStrategy(BaseStrategy):
         self.min_periods = min_periods
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)
+        self._grows = isinstance(schedule, (Exponential, Mapping))
         # Each stage of a list needs the next one's length to validate.
-        listed = not callable(schedule) and not isinstance(schedule, (Exponential, Mapping))
+        listed = not callable(schedule) and not self._grows
         self._listed_stages = len(schedule) - 1 if listed else None  # type: ignore[arg-type]
 
     def plan(self, rows: Sequence[Row]) -> Period | Finished:
@@ -64,6 +66,8 @@ class CurriculumLearningStrategy(BaseStrategy):
             return self._make(0, 0)
         stage = rows[-1].stage
         own = [row for row in rows if row.stage == stage]
+        if self._listed_stages is not None and stage >= self._listed_stages:
+            return Finished(f"the schedule ends after stage {self._listed_stages - 1}")
         if self._goes_on(own):
             return self._make(stage, len(own))
         best = best_row(own)
@@ -72,11 +76,16 @@ class CurriculumLearningStrategy(BaseStrategy):
             return Finished(
                 f"no period of stage {stage} validates better than the weights it started from"
             )
-        if stage + 1 == self.max_stages:
+        if self.max_stages and stage + 1 >= self.max_stages:
             return Finished(f"all {self.max_stages} stages (max_stages) are done")
         if stage + 1 == self._listed_stages:
             return Finished(f"the schedule ends after stage {stage}")
-        return self._make(stage + 1, 0, (best.stage, best.period))
+        try:
+            return self._make(stage + 1, 0, (best.stage, best.period))
+        except UserError:
+            if not self._grows:
+                raise
+            return Finished(f"the lengths of stage {stage + 1} are longer than any unroll may be")
 
     def _goes_on(self, own: Sequence[Row]) -> bool:
         earlier = [row.validation_loss for row in own[:-1]]

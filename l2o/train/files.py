@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,13 +24,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     A link is replaced, not followed.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{SUFFIX}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         # A signal may come when it has its new name already.
@@ -44,10 +44,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(directory)
 
 
-def remove_temporary(directory: Path) -> None:
-    """Removes what a crash within `write_atomically` has left in a directory."""
-    for path in directory.glob(f".*{SUFFIX}"):
-        path.unlink(missing_ok=True)
+def remove_temporary(directory: Path, names: Sequence[str]) -> None:
+    """Removes what a crash within `write_atomically` has left of some files in a directory.
+
+    Args:
+        directory: Where; nothing is done where a link leads elsewhere.
+        names: Patterns of the files' names.
+    """
+    if directory.is_symlink():
+        return
+    for name in names:
+        for path in directory.glob(f".{name}.{'[0-9a-f]' * 8}{SUFFIX}"):
+            if path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
 
 
 def read_regular(path: Path, largest: int) -> bytes:

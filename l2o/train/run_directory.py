@@ -60,8 +60,18 @@ class RunDirectory:
         self._is_locked = False
 
     def exists(self) -> bool:
-        """Returns whether a config has been written."""
-        return self.config_path.exists()
+        """Returns whether a config has been written.
+
+        Raises:
+            UserError: If that cannot be known.
+        """
+        try:
+            os.lstat(self.config_path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise UserError(f"cannot read {self.config_path}: {_reason(error)}") from None
+        return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,7 +90,7 @@ class RunDirectory:
             lock = locked(self.path / ".lock")
             lock.__enter__()
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.path}: {_reason(error)}") from None
         self._is_locked = True
         try:
             self._tidy()
@@ -91,11 +101,11 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         try:
-            for folder in (self.path, self._checkpoints):
-                if not folder.is_symlink() or folder == self.path:
-                    remove_temporary(folder)
+            # The path itself may be a link: its user has chosen it.
+            remove_temporary(self.path.resolve(), ["config.json", "summary.csv"])
+            remove_temporary(self._checkpoints, ["stage_*_period_*.npz"])
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.path}: {_reason(error)}") from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved config.
@@ -107,7 +117,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config_path, json.dumps(config, indent=4).encode() + b"\n")
         except OSError as error:
-            raise UserError(f"cannot write {self.config_path}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.config_path}: {_reason(error)}") from None
 
     def read_config(self) -> dict[str, Any]:
         """Returns the config.
@@ -123,7 +133,7 @@ class RunDirectory:
                 f"start one with: python train.py directory={self.path}"
             ) from None
         except OSError as error:
-            raise UserError(f"cannot read {self.config_path}: {error.strerror}") from None
+            raise UserError(f"cannot read {self.config_path}: {_reason(error)}") from None
         except ValueError as error:
             raise UserError(f"cannot read {self.config_path}: {error}") from None
 
@@ -138,7 +148,7 @@ class RunDirectory:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise UserError(f"cannot read {self.summary_path}: {error.strerror}") from None
+            raise UserError(f"cannot read {self.summary_path}: {_reason(error)}") from None
         except ValueError as error:
             raise UserError(f"{self.summary_path} is damaged: {error}") from None
 
@@ -166,7 +176,7 @@ class RunDirectory:
             self._prune(rows, keep)
         except OSError as error:
             raise UserError(
-                f"cannot write period {row.period} to {self.path}: {error.strerror}; the periods "
+                f"cannot write period {row.period} to {self.path}: {_reason(error)}; the periods "
                 "before are kept"
             ) from None
 
@@ -179,7 +189,7 @@ class RunDirectory:
         try:
             self._prune(self.last_kept(), keep)
         except OSError as error:
-            raise UserError(f"cannot write {self._checkpoints}: {error.strerror}") from None
+            raise UserError(f"cannot write {self._checkpoints}: {_reason(error)}") from None
 
     def _prune(self, rows: Sequence[Row], keep: int | None) -> None:
         if keep is None or not rows or self._checkpoints.is_symlink():
@@ -205,7 +215,7 @@ class RunDirectory:
         line = to_csv(Event(time, event, stage, period, took, about))
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-            with os.fdopen(os.open(self.log_path, flags, 0o644), "r+b") as file:
+            with os.fdopen(os.open(self.log_path, flags, 0o666), "r+b") as file:
                 size = file.seek(0, os.SEEK_END)
                 if not size:
                     line = to_csv(Event._fields) + line
@@ -213,7 +223,7 @@ class RunDirectory:
                     line = "\n" + line
                 file.write(line.encode())
         except OSError as error:
-            raise UserError(f"cannot write {self.log_path}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.log_path}: {_reason(error)}") from None
 
     def checkpoint_path(self, stage: int, period: int) -> Path:
         """Returns where a period's checkpoint lies."""
@@ -228,7 +238,7 @@ class RunDirectory:
         try:
             make_folder(self.path / "eval")
         except OSError as error:
-            raise UserError(f"cannot write {self.path / 'eval'}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.path / 'eval'}: {_reason(error)}") from None
         return self.path / "eval" / f"{name}.json"
 
     def read_checkpoint(self, stage: int, period: int) -> dict[str, np.ndarray]:
@@ -240,18 +250,15 @@ class RunDirectory:
         path = self.checkpoint_path(stage, period)
         try:
             arrays = unpack(read_regular(path, LARGEST_CHECKPOINT))
-            seal = json.loads(str(arrays.pop(SEAL)))
-            if seal["sha256"] != digest(arrays):
-                raise ValueError("its content is not what was written")
-            row = Row(*seal["row"])
+            row = _unsealed(arrays)
         except FileNotFoundError:
             raise UserError(
                 f"no checkpoint {path}: it has been removed, or strategy/keep_checkpoints did not "
                 "keep it"
             ) from None
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(f"cannot read {path}: {_reason(error)}") from None
+        except ValueError as error:
             raise UserError(
                 f"checkpoint {path} is damaged: {error}; without the file, resume.py goes on from "
                 "the period before"
@@ -271,7 +278,8 @@ class RunDirectory:
         if rows and not found:
             raise UserError(f"{self.path} has {len(rows)} periods in summary.csv and no checkpoint")
         # That of the first period is written before there is a summary.
-        if not rows and self.checkpoint_path(0, 1).exists():
+        others = {*self._checkpoints.glob("stage_*_period_*.npz")} - {self.checkpoint_path(0, 0)}
+        if not rows and others:
             raise UserError(f"{self.path} has checkpoints and no summary.csv, which lists them")
         return rows[: rows.index(found[-1]) + 1] if found else []
 
@@ -308,6 +316,24 @@ class RunDirectory:
                 f"its last complete one: stage {rows[-1].stage}, period {rows[-1].period}"
             )
         return best_row(found) if period is None else found[-1]
+
+
+def _unsealed(arrays: dict[str, np.ndarray]) -> Row:
+    """Takes the seal off arrays; returns the row that it names."""
+    if SEAL not in arrays:
+        raise ValueError("it has no seal: an older version wrote it, or something else")
+    try:
+        seal = json.loads(str(arrays.pop(SEAL)))
+        row, written = Row(*seal["row"]), seal["sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError("its seal is none") from None
+    if written != digest(arrays):
+        raise ValueError("its content is not what was written")
+    return row
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _last(file: Any) -> bytes:

@@ -136,7 +136,7 @@ def stage_length(
         schedule = Exponential(**schedule)
     if isinstance(schedule, Exponential):
         base, power = schedule.base, schedule.power
-        return lambda stage: _length(round(base * power**stage), path)
+        return lambda stage: _length(_power(base, power, stage), path)
     if callable(schedule):
         length = schedule
         return lambda stage: _length(round(length(stage)), path)
@@ -148,6 +148,13 @@ def stage_length(
             path,
         )
     return lambda stage: lengths[stage]
+
+
+def _power(base: int, power: float, stage: int) -> int:
+    try:
+        return round(base * power**stage)
+    except OverflowError:  # longer than any
+        return LONGEST_UNROLL + 1
 
 
 def _length(n: int, path: str) -> int:

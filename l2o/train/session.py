@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from l2o.signals import listen, stoppable
+from l2o.signals import stoppable
 from l2o.train.build import build_strategy, resolve_config, top_option
 from l2o.train.claim import Claim, differing
 from l2o.train.cluster import join
@@ -15,13 +17,13 @@ from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 
 
-def start(given: Any, run: RunDirectory | None = None, initialize: bool = False) -> None:
+def start(given: Any, read: Mapping[str, Any] | None = None, initialize: bool = False) -> None:
     """Starts a run, or goes on with it where it stopped; says what to type next.
 
     Args:
-        given: A config as it was given.
-        run: One to go on with, which `given` may extend; None: the one in the config's
-            directory, if it has the same config, or a new one there [None].
+        given: A config as it was given; its directory is that of the run.
+        read: The config that was read from there, of a run which `given` may extend; None:
+            the run that is there has to have the same config, if there is one [None].
         initialize: Write config.json and stop [False].
 
     Raises:
@@ -31,24 +33,28 @@ def start(given: Any, run: RunDirectory | None = None, initialize: bool = False)
         LostWorkerError: If another process of the run has gone.
     """
     distribute = top_option(given, "distribute")
-    directory = run or RunDirectory(top_option(given, "directory"))
+    run = RunDirectory(top_option(given, "directory"))
+    # TensorFlow waits for other workers in C++, and Python meanwhile for nothing: a Ctrl-C has
+    # to be the operating system's.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        replicas = Replicas() if initialize else join(distribute, _say)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
 
     def farewell() -> str:
-        if distribute == "multi_worker":
+        if replicas.processes > 1:
             return "finished periods are kept: start all workers again to go on"
-        if not directory.exists():
+        if not run.exists():
             return "nothing was written"
-        return f"finished periods are kept; go on with: python resume.py {directory.path}"
+        go_on = shlex.join(["python", "resume.py", str(run.path)])
+        return f"finished periods are kept; go on with: {go_on}"
 
-    with stoppable(farewell):
-        replicas = Replicas() if initialize else join(distribute, _say)
-        # TensorFlow puts a handler in place that would let the others go on without this worker.
-        listen()
-        with replicas.reported_loss(), ExitStack() as stack:
-            config = resolve_config(given)
-            replicas.check_same(config, differing)
-            claim = Claim(config, directory, extends=run is not None)
-            _go_on(config, claim, replicas, initialize, stack)
+    # After TensorFlow's own handler, which would let the others go on without this worker.
+    with stoppable(farewell), replicas.reported_loss(), ExitStack() as stack:
+        config = resolve_config(given)
+        replicas.check_same(config, differing)
+        _go_on(config, Claim(config, run, read), replicas, initialize, stack)
 
 
 def _go_on(

@@ -94,10 +94,13 @@ class BaseStrategy:
 
     def would_have_run(self, other: BaseStrategy, rows: Sequence[Row]) -> bool:
         """Returns whether this strategy would have run the periods of `rows` as `other` did."""
-        plans = [(self.plan(rows[:i]), other.plan(rows[:i])) for i in range(len(rows))]
-        return self.epochs_per_period == other.epochs_per_period and all(
-            isinstance(own, Period) and own == past for own, past in plans
-        )
+        if self.epochs_per_period != other.epochs_per_period or any(map(self._stops, rows[:-1])):
+            return False
+        for i in range(len(rows)):
+            plan = self.plan(rows[:i])
+            if not isinstance(plan, Period) or plan != other.plan(rows[:i]):
+                return False
+        return True
 
     def restore(self) -> list[Row]:
         """Goes back to the last complete period on disk that has a checkpoint.
@@ -165,8 +168,10 @@ class BaseStrategy:
             try:
                 reason = self._train(rows, progress or Silent())
             except BaseException as error:
-                with suppress(UserError):
-                    self._log("stop", about=str(error) or type(error).__name__)
+                # The other processes may have gone.
+                if self.run and self.training.replicas.is_chief:
+                    with suppress(UserError):
+                        self.run.write_log("stop", about=str(error) or type(error).__name__)
                 raise
             self._log("finish", about=reason)
         return rows
@@ -196,11 +201,13 @@ class BaseStrategy:
     def _log(
         self, event: str, row: Row | None = None, seconds: float | None = None, about: str = ""
     ) -> None:
-        if self.run and self.training.replicas.is_chief:
-            self.run.write_log(event, row, seconds, about)
+        self._on_chief(lambda run: run.write_log(event, row, seconds, about))
+
+    def _stops(self, row: Row) -> bool:
+        return row.dropped > self.max_dropped * row.unrolls
 
     def _check_dropped(self, rows: Sequence[Row]) -> None:
-        if not rows or rows[-1].dropped <= self.max_dropped * rows[-1].unrolls:
+        if not rows or not self._stops(rows[-1]):
             return
         row = rows[-1]
         raise UserError(

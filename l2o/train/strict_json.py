@@ -16,7 +16,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
     Raises:
         ValueError: If it is not one, is not UTF-8, is nested too deeply, names a key twice or
-            holds a number that is not finite.
+            holds a number that is not finite or too large.
     """
     try:
         value = json.loads(
@@ -24,6 +24,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
             object_pairs_hook=_once,
             parse_constant=_not_finite,
             parse_float=_finite,
+            parse_int=_whole,
         )
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
@@ -53,6 +54,13 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _not_finite(text)
+
+
+def _whole(text: str) -> int:
+    # Others are no float either.
+    if len(text) > 20 or abs(int(text)) >= 2**63:
+        raise ValueError(f"expected whole numbers of at most 63 bits; got {text[:40]}")
+    return int(text)
 
 
 def _not_finite(text: str) -> NoReturn:

@@ -23,7 +23,20 @@ def test_values_are_json_or_else_strings(text, path, value):
     assert parse_override(text) == (path, value)
 
 
-@pytest.mark.parametrize("text", ["strategy", "=5", "a//b=1", "/a=1", "a/=1", "a=NaN", "a=[1e999]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "strategy",
+        "=5",
+        "a//b=1",
+        "/a=1",
+        "a/=1",
+        "a=NaN",
+        "a=[1e999]",
+        "a=" + "9" * 400,
+        "a=-9223372036854775808",
+    ],
+)
 def test_what_is_no_override_is_refused(text):
     with pytest.raises(ConfigError):
         parse_override(text)

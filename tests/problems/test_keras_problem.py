@@ -356,7 +356,9 @@ class Scores(keras.Model):
 
 
 @pytest.mark.parametrize("build_model", [Scores, lambda: keras.Sequential([layers.Dense(3)])])
-@pytest.mark.parametrize(("wrong", "of"), [(3, "train"), (-1, "train"), (7, "test")])
+@pytest.mark.parametrize(
+    ("wrong", "of"), [(3, "train"), (-1, "train"), (7, "test"), (0.5, "train")]
+)
 def test_a_label_that_is_no_output_is_refused(build_model, wrong, of):
     labels = np.arange(40) % 3
     bad = np.where(np.arange(40) == 5, wrong, labels)
@@ -365,8 +367,31 @@ def test_a_label_that_is_no_output_is_refused(build_model, wrong, of):
     with pytest.raises(UserError, match=rf"dataset: the label {wrong} of .* expected 0 to 2"):
         keras_problem(build_model, data, loss, batch_size=8)
     keras_problem(build_model, (X, labels), loss, batch_size=8)
+    if wrong == 0.5:
+        return
     ignoring = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=wrong)
     keras_problem(build_model, data, ignoring, batch_size=8)
+
+
+def test_a_model_whose_number_of_outputs_is_not_known():
+    def build_model():
+        return keras.Sequential([keras.Input((None, 5)), layers.Dense(5)])
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=1)
+    keras_problem(build_model, (np.zeros((8, 3, 5)), np.ones((8, 5))), loss, batch_size=8)
+
+
+class Named(Scores):
+    """A model that returns more than one thing."""
+
+    def call(self, inputs):
+        return {"scores": self.dense(inputs)}
+
+
+def test_a_model_that_returns_no_tensor_is_refused():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with pytest.raises(UserError, match="expected a model with one output"):
+        keras_problem(Named, (X, np.arange(40) % 3), loss, batch_size=8)
 
 
 def test_labels_of_an_axis_that_is_not_the_last():

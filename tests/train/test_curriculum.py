@@ -127,6 +127,13 @@ def test_the_reasons_to_end():
     assert isinstance(planner(min_periods=2, max_stages=2).plan(better), Period)
 
 
+def test_lengths_that_outgrow_every_unroll_end_the_run():
+    strategy = planner(schedule={"base": 400_000, "power": 2}, min_periods=1)
+    assert isinstance(strategy.plan([]), Period)
+    end = strategy.plan(rows((0.5, 0.2, 0.3)))
+    assert end == Finished("the lengths of stage 1 are longer than any unroll may be")
+
+
 def test_the_best_row_of_all_stages_is_that_of_the_last_that_improved():
     improved = rows([1.0, 0.5, 0.6], [3.0, 2.0, 2.5])
     assert best_row(improved)[:2] == (1, 0), "losses of other lengths do not compare"

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -62,14 +63,18 @@ def test_only_what_a_crash_leaves_is_removed(tmp_path, monkeypatch):
     # A dead process removes nothing.
     monkeypatch.setattr(os, "fsync", killed)
     monkeypatch.setattr(os, "unlink", killed)
+    monkeypatch.setattr(Path, "unlink", killed)
     with pytest.raises(Killed):
         write_atomically(tmp_path / "summary.csv", b"new")
     monkeypatch.undo()
-    for name in ("notes.tmp", ".notes", "summary.csv"):
+    mine = ["notes.tmp", ".notes.tmp", ".notes.01234567.tmp", ".summary.csv.tmp", "summary.csv"]
+    for name in mine:
         (tmp_path / name).write_text("mine")
-    assert len(list(tmp_path.iterdir())) == 4
-    remove_temporary(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".notes", "notes.tmp", "summary.csv"]
+    (tmp_path / ".summary.csv.00000000.tmp").mkdir()
+    assert len(list(tmp_path.iterdir())) == 7
+    remove_temporary(tmp_path, ["summary.csv"])
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == sorted([*mine, ".summary.csv.00000000.tmp"])
 
 
 def test_what_is_no_file_is_not_read(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import os
 import resource
 
 import numpy as np
@@ -120,6 +121,10 @@ def test_checkpoints_that_no_summary_lists_are_not_overwritten(tmp_path):
     run.summary_path.unlink()
     with pytest.raises(UserError, match=r"checkpoints and no summary\.csv"):
         run.last_kept()
+    # Also where those of the first periods have not been kept.
+    run.checkpoint_path(0, 1).rename(run.checkpoint_path(1, 7))
+    with pytest.raises(UserError, match=r"checkpoints and no summary\.csv"):
+        run.last_kept()
 
 
 @pytest.mark.parametrize("other", ["period", "run", "renamed array", "changed array"])
@@ -144,6 +149,30 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
         path.write_bytes(pack(arrays))
     with pytest.raises(UserError, match=r"belongs to another run or period|not what was written"):
         run.read_checkpoint(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("seal", "message"),
+    [
+        (None, "no seal: an older version"),
+        ("null", "its seal is none"),
+        ("{", "its seal is none"),
+        ('{"row": [1], "sha256": ""}', "its seal is none"),
+    ],
+)
+def test_a_seal_that_is_none_is_told(tmp_path, seal, message):
+    run = RunDirectory(tmp_path)
+    run.write_period(row(0), STATE)
+    seals = {} if seal is None else {"seal": np.array(seal)}
+    run.checkpoint_path(0, 0).write_bytes(pack({**STATE, **seals}))
+    with pytest.raises(UserError, match=message):
+        run.read_checkpoint(0, 0)
+
+
+def test_a_log_that_is_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(UserError, match=r"log\.csv: .*not seekable"):
+        RunDirectory(tmp_path).write_log("start")
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "eval"])
@@ -215,6 +244,8 @@ def test_only_one_at_a_time_and_the_same_one_again(tmp_path):
         (b'{"a":' + b"[" * 60 + b"]" * 60 + b"}", "nested too deeply"),
         (b'{"a": "' + b"x" * 2**20 + b'"}', "larger than 1 MiB"),
         (b'{"a": 1', "line 1"),
+        (b'{"a": ' + b"9" * 400 + b"}", "at most 63 bits; got 999"),
+        (b'{"a": 9223372036854775808}', "at most 63 bits"),
     ],
 )
 def test_a_config_that_is_not_json_is_refused(tmp_path, content, reason):

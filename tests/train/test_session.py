@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -17,6 +18,7 @@ BASE = {
     "training": {"repeat": 2},
 }
 SIMPLE = {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2}
+TRAINED = ["strategy/num_periods=2", "strategy/unroll_distribution=1"]
 CURRICULUM = {"min_periods": 1, "epochs_per_period": 1, "schedule": [2, 3, 4, 5]}
 
 
@@ -37,8 +39,8 @@ def train(path, strategy, *overrides):
 
 
 def resume(path, *overrides):
-    run = RunDirectory(path)
-    start(merge_overrides(run.read_config(), overrides), run)
+    read = {**RunDirectory(path).read_config(), "directory": str(path)}
+    start(merge_overrides(read, overrides), read)
 
 
 def files(path):
@@ -88,6 +90,8 @@ def test_an_extended_run_is_the_longer_one(tmp_path, capsys, strategy, shorter, 
         (["strategy_constructor=CurriculumLearning"], "strategy_constructor"),
         (["strategy/num_periods=9", "seed=3", "training/epochs=2"], "seed, training/epochs would"),
         (["network/layers=[4]"], "network/layers"),
+        # To Python 1 and 1.0 are the same; a length and a probability are not.
+        (["strategy/unroll_distribution=1.0"], "strategy/unroll_distribution"),
         (["problems/1/target=Booth"], "problems/1/target"),
         (["optimizer/config/learning_rate=0.1"], "optimizer/config/learning_rate"),
     ],
@@ -103,7 +107,7 @@ def test_what_has_been_trained_does_not_change(trained, overrides, paths):
 def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainableOptimizer, "xla", False)
-        return train(tmp_path_factory.mktemp("trained") / "run", "Simple", "strategy/num_periods=2")
+        return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
 
 
 def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
@@ -115,6 +119,43 @@ def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
         path, "strategy/annealing_schedule=[1.0,0.6065306597126334,0.1]", "strategy/num_periods=3"
     )
     assert len(RunDirectory(path).rows()) == 3
+
+
+def test_a_schedule_that_is_shorter_than_what_was_trained(tmp_path):
+    path = train(tmp_path / "run", "CurriculumLearning", "strategy/schedule=[2,3,4]")
+    assert RunDirectory(path).rows()[-1].stage == 1
+    with pytest.raises(UserError, match="strategy/schedule would have made others"):
+        resume(path, "strategy/schedule=[2,3]")
+
+
+@pytest.mark.parametrize("power", ["1000000", "1e308", "1e6"])
+def test_a_schedule_that_turns_out_to_be_none_writes_nothing(tmp_path, power):
+    options = ["strategy/schedule={}", f"strategy/schedule/power={power}"]
+    with pytest.raises(UserError, match=r"strategy/schedule: expected a length from 1 to"):
+        train(tmp_path / "run", "CurriculumLearning", *options)
+    assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_config_that_another_process_has_changed_meanwhile(trained):
+    read = {**RunDirectory(trained).read_config(), "directory": str(trained)}
+    read["strategy"] = {**read["strategy"], "num_periods": 1}
+    with pytest.raises(UserError, match=r"config\.json has changed while this began"):
+        start(read, read)
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "moved")
+    resume(tmp_path / "moved", "strategy/num_periods=3")
+    assert len(RunDirectory(tmp_path / "moved").rows()) == 3
+    assert len(RunDirectory(trained).rows()) == 2
+
+
+@pytest.mark.parametrize("directory", ["x" * 300, "a\0b", "a\nb", "\udcff", "x/" * 600])
+def test_a_directory_that_is_no_path(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="directory: "):
+        start(config(directory))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_before_the_first_period_everything_may_change(tmp_path):
@@ -130,12 +171,12 @@ def test_before_the_first_period_everything_may_change(tmp_path):
 
 def test_train_says_how_to_extend(trained, tmp_path):
     with pytest.raises(UserError, match=r"differs in strategy/num_periods\).* extend it with: py"):
-        start(config(trained, "Simple", "strategy/num_periods=5"))
+        start(config(trained, "Simple", *TRAINED, "strategy/num_periods=5"))
 
 
 def test_another_process_is_waited_for(trained):
     with RunDirectory(trained).locked():
-        for go_on in (lambda: resume(trained), lambda: start(config(trained))):
+        for go_on in (lambda: resume(trained), lambda: start(config(trained, "Simple", *TRAINED))):
             with pytest.raises(UserError, match="is being written by process"):
                 go_on()
 

@@ -232,3 +232,13 @@ def test_fewer_than_the_stated_share_are_counted_and_left_out():
     share = max(row.dropped / row.unrolls for row in rows)
     with pytest.raises(UserError, match="stops after"):
         exploding(True, max_dropped=0.9 * share).train()
+
+
+def test_a_share_that_an_earlier_period_dropped_is_no_extension():
+    rows = exploding(True).train()
+    assert rows[0].dropped > 0
+    rows[-1] = rows[-1]._replace(dropped=0)
+    strict = exploding(True, max_dropped=0.9 * rows[0].dropped / rows[0].unrolls)
+    usual, loose = exploding(True), exploding(True, max_dropped=1, num_periods=9)
+    assert loose.would_have_run(usual, rows)
+    assert not strict.would_have_run(usual, rows)
