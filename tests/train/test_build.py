@@ -1,13 +1,15 @@
 import inspect
 import json
 
+import numpy as np
 import pytest
 
 import l2o
 from config.overrides import merge_all
 from l2o.errors import UserError
 from l2o.options import INITIALIZERS, activation_names, options_of
-from l2o.train import build_strategy, resolve_config
+from l2o.train import RunDirectory, build_strategy, resolve_config
+from l2o.train.summary import Row
 
 # Defaults the seed README documents; written down here once more on purpose.
 SEED = {
@@ -275,6 +277,18 @@ def test_weights_of_a_run_started_from_python_can_be_loaded(tmp_path):
         l2o.train.load_weights(other, run)
     for a, b in zip(before, other.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_weights_of_another_optimizer_are_told_by_its_name(tmp_path):
+    config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
+    strategy = build_strategy(config)
+    arrays = {**strategy.training.save_state(), "optimizer": np.array("RNNPropOptimizer")}
+    run = RunDirectory(tmp_path)
+    run.write_config(config)
+    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), arrays)
+    for load in (lambda: strategy.training.load_state(arrays, "it"), lambda: l2o.load(tmp_path)):
+        with pytest.raises(UserError, match="not belong to DMOptimizer: it has .* of RNNPropOpti"):
+            load()
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)

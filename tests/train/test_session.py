@@ -9,7 +9,7 @@ import pytest
 from config.overrides import merge_overrides
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
-from l2o.train import RunDirectory
+from l2o.train import RunDirectory, session
 from l2o.train.session import start
 
 BASE = {
@@ -174,7 +174,9 @@ def test_train_says_how_to_extend(trained, tmp_path):
         start(config(trained, "Simple", *TRAINED, "strategy/num_periods=5"))
 
 
-def test_another_process_is_waited_for(trained):
+def test_another_process_is_waited_for(trained, monkeypatch):
+    # It is told before anything is built, which takes time.
+    monkeypatch.setattr(session, "build_strategy", None)
     with RunDirectory(trained).locked():
         for go_on in (lambda: resume(trained), lambda: start(config(trained, "Simple", *TRAINED))):
             with pytest.raises(UserError, match="is being written by process"):
