@@ -106,6 +106,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     Args:
         main: What the script does.
     """
+    # A shell that starts it in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = _code_of(main)
     # A second one while Python ends would be another exit code.

@@ -32,7 +32,7 @@ def refuse_here(monkeypatch, capfd):
     def refuse_(cwd, name, *arguments):
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
         capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as stop:
@@ -40,7 +40,8 @@ def refuse_here(monkeypatch, capfd):
                     str(Path(__file__).parent.parent / f"{name}.py"), run_name="__main__"
                 )
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         printed = capfd.readouterr()
         assert stop.value.code == 2, printed
         assert printed.out == ""

@@ -43,6 +43,7 @@ def test_meta_step():
     assert all(row[key] > 0 for key in ("inner_steps_per_s", "trace_s", "peak_rss_mb"))
 
 
+@pytest.mark.slow
 def test_apply_step():
     done, rows = run("apply_step", "--optimizer", "naive-DM,DM", "--parameters", "15910", *TINY)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 HEAD = """
 import runpy, sys, time
 signals = runpy.run_path("l2o/signals.py")
+signals["stoppable"].__wrapped__.__globals__.update(PATIENCE=0.5)
 def farewell():
     return "how to go on"
 """

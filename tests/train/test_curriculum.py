@@ -225,6 +225,7 @@ def test_weights_that_do_not_change_end_the_run():
     assert "no period of stage 0" in progress.lines[-1]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_inside_stages_and_at_their_boundaries(tmp_path):
     training = {
         "persistent": True,

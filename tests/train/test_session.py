@@ -53,12 +53,18 @@ def files(path):
     ("strategy", "shorter", "longer"),
     [
         ("Simple", ["strategy/num_periods=1"], ["strategy/num_periods=3"]),
-        (
+        pytest.param(
             "Simple",
             ["strategy/annealing_schedule=[0.5]"],
             ["strategy/annealing_schedule=[0.5,0.1]", "strategy/num_periods=2"],
+            marks=pytest.mark.slow,
         ),
-        ("CurriculumLearning", ["strategy/max_stages=1"], ["strategy/max_stages=2"]),
+        pytest.param(
+            "CurriculumLearning",
+            ["strategy/max_stages=1"],
+            ["strategy/max_stages=2"],
+            marks=pytest.mark.slow,
+        ),
         ("CurriculumLearning", ["strategy/schedule=[2,3]"], ["strategy/schedule=[2,3,4]"]),
     ],
     ids=["periods", "annealing", "stages", "schedule"],
