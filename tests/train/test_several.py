@@ -135,10 +135,7 @@ ONE_OF_EACH = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n.startswith("Scale") else ()) for n in ONE_OF_EACH],
-)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
     check_mean(monkeypatch, optimizer_of(name, xla=True), "train", "state", "first")
 
