@@ -123,7 +123,9 @@ def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind
         pytest.param("imitate", "data", "first", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", ["ScaleBasic", "ScaleHierarchical"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("ScaleBasic", marks=pytest.mark.slow), "ScaleHierarchical"]
+)
 def test_that_of_the_others_is_too(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
@@ -135,7 +137,9 @@ ONE_OF_EACH = [
 ]
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "name", ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS if n != "DM")]
+)
 def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
     check_mean(monkeypatch, optimizer_of(name, xla=True), "train", "state", "first")
 
