@@ -26,7 +26,7 @@ from l2o.optimizer import (
     ScaleBasicOptimizer,
     ScaleHierarchicalOptimizer,
 )
-from l2o.train import load
+from l2o.train import load, pretrained
 from l2o.version import __version__
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "__version__",
     "load",
     "optimizer",
+    "pretrained",
     "problems",
     "train",
 ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import l2o
 from config.overrides import DEFAULT, ConfigError, merge_all, merge_overrides, read_json
+from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import options_of
@@ -29,7 +30,6 @@ from l2o.train import (
     resolve_config,
 )
 from l2o.train.build import job
-from l2o.train.packing import pack, unpack
 from l2o.train.session import start
 
 EXAMPLES = int(os.environ.get("L2O_EXAMPLES", "30"))

@@ -12,10 +12,10 @@ import pytest
 
 import l2o
 from config.overrides import ConfigError, merge_all
+from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.train import RunDirectory, build_strategy, resolve_config
-from l2o.train.packing import pack, unpack
 from l2o.train.session import start
 
 JOB = {

@@ -16,7 +16,7 @@ LAYERS = [
     ["l2o.train"],
     ["l2o.problems"],
     ["l2o.optimizer"],
-    ["l2o.registry", "l2o.options", "l2o.seeds"],
+    ["l2o.registry", "l2o.options", "l2o.seeds", "l2o.disk"],
     ["l2o.errors", "l2o.signals", "l2o.version"],
 ]
 

@@ -185,10 +185,7 @@ def _is_plain(optimizer: TrainableOptimizer) -> bool:
 
 
 def _copy(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    copy = type(optimizer).from_config(optimizer.get_config())
-    if isinstance(optimizer, TrainableOptimizer):
-        copy.network.set_weights(optimizer.network.get_weights())
-    return copy
+    return type(optimizer).from_config(optimizer.get_config())
 
 
 def _each(params: list[tf.Tensor], model_state: list[tf.Tensor], models: int) -> list[Instance]:

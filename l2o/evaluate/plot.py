@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from l2o.disk.files import write_atomically
 from l2o.evaluate.runs import Run
-from l2o.train.files import write_atomically
 from l2o.train.summary import Row, best_row
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.

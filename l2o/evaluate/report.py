@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from l2o.disk.files import write_atomically
 from l2o.evaluate.runs import Run
-from l2o.train.files import write_atomically
 
 TITLES = {
     "train_loss": "train loss",

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.optimizer import equations
+from l2o.optimizer.partial import Place
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Activation, Count, Epsilon, Initializer, Interval
 
@@ -27,7 +28,7 @@ SMALLEST_SQUARE = 1e-20
 class ScaleHierarchicalState(NamedTuple):
     """Of n coordinates in K tensors, with S timescales.
 
-    t: int64, steps taken.
+    t: int64, steps taken; t_tensor: int64 [K], those in which a tensor had a gradient.
     h_param: [n, param_units], h_tensor: [K, tensor_units], h_global: [1, global_units].
     gbar, lam: [n, S], momentum and second moment at each timescale.
     eta_bar: [n], average of the log learning rate.
@@ -35,6 +36,7 @@ class ScaleHierarchicalState(NamedTuple):
     """
 
     t: tf.Tensor
+    t_tensor: tf.Tensor
     h_param: tf.Tensor
     h_tensor: tf.Tensor
     h_global: tf.Tensor
@@ -144,6 +146,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         scales = tf.zeros([n, self.timescales], dtype)
         return ScaleHierarchicalState(
             t=tf.zeros([], tf.int64),
+            t_tensor=tf.zeros([tensors], tf.int64),
             # What the hidden states start from is learned: `update` puts it in.
             h_param=tf.zeros([n, self.param_units], dtype),
             h_tensor=tf.zeros([tensors, self.tensor_units], dtype),
@@ -171,10 +174,11 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
             return tf.gather(x, tensor_of)
 
         g = equations.clip_gradient(equations.flatten(grads, net.compute_dtype))[:, tf.newaxis]
-        first = tf.equal(state.t, 0)
+        first_of_tensor = tf.equal(state.t_tensor, 0)[:, tf.newaxis]
+        first = to_params(first_of_tensor)
         h_param = tf.where(first, net.h_param, state.h_param)
-        h_tensor = tf.where(first, net.h_tensor, state.h_tensor)
-        h_global = tf.where(first, net.h_global, state.h_global)
+        h_tensor = tf.where(first_of_tensor, net.h_tensor, state.h_tensor)
+        h_global = tf.where(tf.equal(state.t, 0), net.h_global, state.h_global)
 
         halving = 0.5 ** np.arange(self.timescales, dtype=g.dtype.as_numpy_dtype)
         beta_g = tf.exp(state.log_beta_g[:, tf.newaxis] * halving)
@@ -207,6 +211,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         delta = -tf.exp(eta + net.lr_offset) * d
         new = ScaleHierarchicalState(
             t=state.t + 1,
+            t_tensor=state.t_tensor + 1,
             h_param=h_param,
             h_tensor=h_tensor,
             h_global=h_global,
@@ -217,6 +222,12 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
             log_beta_lam=tf.math.log_sigmoid(readouts[:, 3]),
         )
         return equations.unflatten(delta, params), new
+
+    def state_places(self, state: ScaleHierarchicalState) -> list[Place | None]:
+        """See `TrainableOptimizer.state_places`."""
+        tensor, coordinate = Place(0, coordinates=False), Place(0, coordinates=True)
+        whole = {"t": None, "t_tensor": tensor, "h_tensor": tensor, "h_global": None}
+        return [whole.get(field, coordinate) for field in state._fields]
 
 
 class HierarchicalNetwork(keras.layers.Layer):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from l2o.options import options_of
+from l2o.disk.packing import pack, unpack
+from l2o.optimizer import saved
+from l2o.optimizer.partial import Place, put, take
+from l2o.options import options_of, to_json
 
 State = Any  # a nest of tensors
 
@@ -78,6 +84,63 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         """
         raise NotImplementedError
 
+    def state_places(self, state: State) -> list[Place | None]:
+        """Returns where the parameters lie in each leaf of a state, see `Place`.
+
+        A rule that is not coordinatewise has to say so itself, for steps in which only
+        some variables have a gradient.
+
+        Args:
+            state: What `initial_state` or `update` returned.
+
+        Returns:
+            For each leaf in the order of `tf.nest.flatten`; None for what all share.
+        """
+        leaves = tf.nest.flatten(state)
+        if leaves and not self.coordinatewise:
+            raise NotImplementedError(
+                f"only some variables have a gradient, and {type(self).__name__} does not define "
+                "`state_places`, which says what of its state belongs to which variable"
+            )
+        ranks = [leaf.shape.rank for leaf in leaves]
+        return [Place(rank - 1, coordinates=True) if rank else None for rank in ranks]
+
+    def learn(self, weights: Sequence[np.ndarray]) -> None:
+        """Gives the optimizer learned weights.
+
+        Args:
+            weights: As `network.get_weights()` returns them.
+
+        Raises:
+            ValueError: If they are those of another network; nothing is changed.
+        """
+        expected = [tuple(w.shape) for w in self.network.weights]
+        given = [np.shape(w) for w in weights]
+        if given != expected:
+            raise ValueError(
+                f"expected the weights of {self.name} with these options, of shapes {expected}. "
+                f"Received: {given}"
+            )
+        self.network.set_weights(weights)
+
+    def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
+        """Saves the rule and what it has learned, for `l2o.load`.
+
+        Not saved is what belongs to one training: the state (`model.save` does that), the
+        learning rate and Keras' other options.
+
+        Args:
+            directory: Where; made if it does not exist. A file `optimizer.npz` in it is
+                replaced.
+            about: What to remember, such as what it was trained on [""].
+
+        Raises:
+            UserError: If it is the directory of a run, or cannot be written.
+        """
+        kind = keras.saving.get_registered_name(type(self))
+        weights = self.network.get_weights()
+        saved.write(directory, saved.Saved(kind, to_json(self._own_config()), about, weights))
+
     # Keras' contract.
 
     def build(self, variables: list[Any]) -> None:
@@ -97,9 +160,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
                     tensor.shape,
                     initializer=_constant(tensor),
                     dtype=tensor.dtype.name,
-                    name=f"state_{i}",
+                    name=name,
                 )
-                for i, tensor in enumerate(tf.nest.flatten(state))
+                for name, tensor in zip(_names(state), tf.nest.flatten(state), strict=True)
             )
 
     def _backend_update_step(
@@ -112,24 +175,18 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         gradient_of = {
             self._var_key(v): tf.convert_to_tensor(g) for v, g in zip(variables, grads, strict=True)
         }
-        # Keras drops variables without a gradient, but the state covers all of them:
-        # they take part with a zero gradient and are not changed.
+        # Keras drops variables without a gradient, but the state covers all of them.
         known = [_tf_variable(v) for v in self._trainable_variables]
         params = [tf.convert_to_tensor(v) for v in known]
-        all_grads = [
-            gradient_of.get(self._var_key(v), tf.zeros_like(p))
-            for v, p in zip(known, params, strict=True)
-        ]
+        all_grads = [gradient_of.get(self._var_key(v)) for v in known]
         state = tf.nest.pack_sequence_as(
             self._state_structure, [tf.convert_to_tensor(v.value) for v in self._state_variables]
         )
-        if self._compiled_update is None:
-            self._compiled_update = compiled(self.update, self.xla)
-        deltas, state = self._compiled_update(params, all_grads, state)
+        deltas, state = self._update_some(params, all_grads, state)
         changes = [
             (v, tf.cast(learning_rate, d.dtype) * d)
             for v, d in zip(known, deltas, strict=True)
-            if self._var_key(v) in gradient_of
+            if d is not None
         ]
         values = list(
             zip(
@@ -142,23 +199,64 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
             _assign, self._distribution_strategy, changes, values
         )
 
+    def _update_some(
+        self, params: list[tf.Tensor], grads: list[tf.Tensor | None], state: State
+    ) -> tuple[list[tf.Tensor | None], State]:
+        """Is `update`, compiled; a parameter without a gradient takes no part in it."""
+        if self._compiled_update is None:
+            self._compiled_update = compiled(self.update, self.xla)
+        taking = [g is not None for g in grads]
+        if all(taking):
+            return self._compiled_update(params, grads, state)
+        places, leaves = self.state_places(state), tf.nest.flatten(state)
+        part = [take(leaf, p, params, taking) for leaf, p in zip(leaves, places, strict=True)]
+        deltas, new = self._compiled_update(
+            [p for p, takes in zip(params, taking, strict=True) if takes],
+            [g for g in grads if g is not None],
+            tf.nest.pack_sequence_as(state, part),
+        )
+        merged = [
+            put(leaf, n, p, params, taking)
+            for leaf, n, p in zip(leaves, tf.nest.flatten(new), places, strict=True)
+        ]
+        rest = iter(deltas)
+        return [next(rest) if takes else None for takes in taking], tf.nest.pack_sequence_as(
+            state, merged
+        )
+
+    def _own_config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in options_of(type(self))}
+
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor arguments; learned weights are saved as weights."""
-        own = {name: getattr(self, name) for name in options_of(type(self))}
-        return {**super().get_config(), **own}
+        """Returns the constructor arguments, and as text what has been learned.
 
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Saves state and learned weights (called by `model.save`)."""
-        super().save_own_variables(store)
-        for i, weight in enumerate(self.network.weights):
-            store[f"network_{i}"] = weight.numpy()
+        Keras clones an optimizer by its configuration alone (`keras.models.clone_model`);
+        one that has forgotten what it learned would be another.
+        """
+        learned = {str(i): w for i, w in enumerate(self.network.get_weights())}
+        text = base64.b64encode(pack(learned)).decode()
+        return {**super().get_config(), **self._own_config(), "learned": text}
 
-    def load_own_variables(self, store: Any) -> None:
-        """Loads what `save_own_variables` saved."""
-        stored = {key: store[key] for key in list(store.keys())}
-        for i, weight in enumerate(self.network.weights):
-            weight.assign(stored.pop(f"network_{i}"))
-        super().load_own_variables(stored)
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> TrainableOptimizer:
+        """Returns the optimizer that a configuration describes.
+
+        Args:
+            config: What `get_config` returned; without "learned", the network is untrained.
+            custom_objects: Keras classes by name, for learning rate schedules [None].
+
+        Raises:
+            ValueError: If what was learned is not that of such a network.
+        """
+        config = dict(config)
+        learned = config.pop("learned", None)
+        optimizer = super().from_config(config, custom_objects)
+        if learned is not None:
+            arrays = unpack(base64.b64decode(learned))
+            optimizer.learn([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
+        return optimizer
 
 
 def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
@@ -175,6 +273,19 @@ def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
 
 def _tf_variable(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _names(state: State, path: str = "") -> list[str]:
+    """Returns a name for each leaf, in the order of `tf.nest.flatten`: `lstm_0_1`."""
+    if isinstance(state, Mapping):
+        items = sorted(state.items())
+    elif hasattr(state, "_fields"):
+        items = list(zip(state._fields, state, strict=True))
+    elif isinstance(state, (list, tuple)):
+        items = list(enumerate(state))
+    else:
+        return [path or "state"]
+    return [n for key, part in items for n in _names(part, f"{path}_{key}" if path else str(key))]
 
 
 def _constant(value: tf.Tensor) -> Callable[..., tf.Tensor]:

@@ -4,12 +4,11 @@ from l2o.train.build import (
     STRATEGIES,
     build_optimizer,
     build_strategy,
-    load,
-    load_weights,
     resolve_config,
 )
 from l2o.train.cluster import join, use_devices
 from l2o.train.curriculum import CurriculumLearningStrategy
+from l2o.train.loading import load, load_weights, pretrained
 from l2o.train.loss import LossArgs
 from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
@@ -31,6 +30,7 @@ __all__ = [
     "join",
     "load",
     "load_weights",
+    "pretrained",
     "resolve_config",
     "use_devices",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 from l2o.train.simple import SimpleStrategy
 from l2o.train.strategy import BaseStrategy
-from l2o.train.training import Training, check_optimizer
+from l2o.train.training import Training
 
 STRATEGIES: Registry[type[BaseStrategy]] = Registry(
     "strategy", {"CurriculumLearning": CurriculumLearningStrategy, "Simple": SimpleStrategy}
@@ -199,68 +198,27 @@ def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
         UserError: If Keras cannot build its network with these options.
     """
     seed = seeds.draw(seeds.generator(config["seed"], seeds.WEIGHTS))
-    with seeds.keras_initializers(seed), _reported("network"):
-        optimizer = OPTIMIZERS.find(config["constructor"])(**config["network"])
+    with seeds.keras_initializers(seed):
+        return optimizer_from(OPTIMIZERS.find(config["constructor"]), config["network"])
+
+
+def optimizer_from(kind: type[TrainableOptimizer], options: Any) -> TrainableOptimizer:
+    """Returns an optimizer with options that come from a file.
+
+    Args:
+        kind: Its class.
+        options: JSON values; what is not given has its default.
+
+    Raises:
+        UserError: If an option is none of `kind`, or Keras cannot build such a network.
+    """
+    options = resolve(kind, options, "network")
+    with _reported("network"):
+        optimizer = kind(**options)
         # Some activations only fail once tensors flow.
         params = [tf.zeros([2])]
         optimizer.update(params, params, optimizer.initial_state(params))
         return optimizer
-
-
-def load(
-    directory: str | os.PathLike[str], period: int | None = None, stage: int | None = None
-) -> TrainableOptimizer:
-    """Loads a trained optimizer, ready for `model.compile(optimizer=...)`.
-
-    Args:
-        directory: A run directory.
-        period: Which period; None: the one with the best validation loss.
-        stage: Of which stage, where a strategy has stages.
-
-    Returns:
-        A new optimizer with the learned weights.
-
-    Raises:
-        UserError: If there is no such run or period, or a file is damaged.
-    """
-    run = RunDirectory(directory)
-    config = resolve_config(run.read_config())
-    optimizer = build_optimizer(config)
-    load_weights(optimizer, run, period, stage)
-    return optimizer
-
-
-def load_weights(
-    optimizer: TrainableOptimizer,
-    run: RunDirectory,
-    period: int | None = None,
-    stage: int | None = None,
-) -> None:
-    """Gives an optimizer the weights a run has learned; for runs started from Python.
-
-    Args:
-        optimizer: Built with the options of the run's.
-        run: Where the run was written.
-        period: As for `load` [None].
-        stage: As for `load` [None].
-
-    Raises:
-        UserError: If there is no such period, a file is damaged, or the weights are those
-            of another optimizer; nothing is changed.
-    """
-    row = run.find(period, stage)
-    arrays = run.read_checkpoint(row.stage, row.period)
-    check_optimizer(optimizer, arrays, str(run.checkpoint_path(row.stage, row.period)))
-    weights = optimizer.network.weights
-    for i, weight in enumerate(weights):
-        array = arrays.get(f"network/{i}")
-        if array is None or array.shape != tuple(weight.shape):
-            raise UserError(
-                f"{run.checkpoint_path(row.stage, row.period)} does not hold the weights of "
-                f"{optimizer.name} with these options"
-            )
-    for i, weight in enumerate(weights):
-        weight.assign(arrays[f"network/{i}"])
 
 
 def problem_from(target: str, kwargs: Mapping[str, Any]) -> Any:

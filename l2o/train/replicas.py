@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from l2o.disk.packing import pack, unpack
 from l2o.errors import LostWorkerError, UserError
-from l2o.train.packing import pack, unpack
 
 Tensors = list[tf.Tensor]
 

@@ -17,17 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from l2o.disk.files import locked, make_folder, read_regular, remove_temporary, write_atomically
+from l2o.disk.packing import seal, unseal
+from l2o.disk.strict_json import parse_object
 from l2o.errors import UserError
-from l2o.train.files import locked, make_folder, read_regular, remove_temporary, write_atomically
-from l2o.train.packing import digest, pack, unpack
-from l2o.train.strict_json import parse_object
 from l2o.train.summary import Row, best_row, from_csv, to_csv
 
 LARGEST_CONFIG = 2**20
 LARGEST_SUMMARY = 2**28
 LARGEST_CHECKPOINT = 2**36
-# The array of a checkpoint that says what the others are.
-SEAL = "seal"
 
 
 class Event(NamedTuple):
@@ -167,11 +165,9 @@ class RunDirectory:
         """
         rows = [r for r in self.rows() if (r.stage, r.period) < (row.stage, row.period)]
         rows.append(row)
-        seal = {"row": row, "sha256": digest(state)}
         try:
             make_folder(self._checkpoints)
-            sealed = pack({**state, SEAL: np.array(json.dumps(seal))})
-            write_atomically(self.checkpoint_path(row.stage, row.period), sealed)
+            write_atomically(self.checkpoint_path(row.stage, row.period), seal(state, row))
             write_atomically(self.summary_path, to_csv(Row._fields, *rows).encode())
             self._prune(rows, keep)
         except OSError as error:
@@ -249,8 +245,8 @@ class RunDirectory:
         """
         path = self.checkpoint_path(stage, period)
         try:
-            arrays = unpack(read_regular(path, LARGEST_CHECKPOINT))
-            row = _unsealed(arrays)
+            arrays, about = unseal(read_regular(path, LARGEST_CHECKPOINT))
+            row = _row(about)
         except FileNotFoundError:
             raise UserError(
                 f"no checkpoint {path}: it has been removed, or strategy/keep_checkpoints did not "
@@ -318,18 +314,11 @@ class RunDirectory:
         return best_row(found) if period is None else found[-1]
 
 
-def _unsealed(arrays: dict[str, np.ndarray]) -> Row:
-    """Takes the seal off arrays; returns the row that it names."""
-    if SEAL not in arrays:
-        raise ValueError("it has no seal: an older version wrote it, or something else")
+def _row(sealed: Any) -> Row:
     try:
-        seal = json.loads(str(arrays.pop(SEAL)))
-        row, written = Row(*seal["row"]), seal["sha256"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return Row(*sealed)
+    except TypeError:
         raise ValueError("its seal is none") from None
-    if written != digest(arrays):
-        raise ValueError("its content is not what was written")
-    return row
 
 
 def _reason(error: OSError) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
+from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
 from l2o.options import Count, Probability
-from l2o.train.packing import pack, unpack
 from l2o.train.progress import Progress, Silent
 from l2o.train.run_directory import RunDirectory
 from l2o.train.summary import Row

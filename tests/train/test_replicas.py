@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.disk.packing import pack, unpack
 from l2o.errors import LostWorkerError, UserError
 from l2o.problems import mlp_classifier
 from l2o.train import LossArgs, Replicas, SimpleStrategy, Training, join, use_devices
 from l2o.train.cluster import cluster
 from l2o.train.meta_step import MetaStep
-from l2o.train.packing import pack, unpack
 from l2o.train.teachers import Teacher
 from tests.train.test_several import CASES, OPTIMIZERS, Cliff, learn, optimizer_of
 

@@ -5,8 +5,8 @@ import resource
 import numpy as np
 import pytest
 
+from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
-from l2o.train.packing import pack, unpack
 from l2o.train.run_directory import RunDirectory
 from l2o.train.summary import Row
 
@@ -152,20 +152,30 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
 
 
 @pytest.mark.parametrize(
-    ("seal", "message"),
+    ("text", "message"),
     [
         (None, "no seal: an older version"),
         ("null", "its seal is none"),
         ("{", "its seal is none"),
-        ('{"row": [1], "sha256": ""}', "its seal is none"),
+        ('{"about": [1]}', "its seal is none"),
+        ('{"about": [1], "sha256": ""}', "its content is not what was written"),
     ],
 )
-def test_a_seal_that_is_none_is_told(tmp_path, seal, message):
+def test_a_seal_that_is_none_is_told(tmp_path, text, message):
     run = RunDirectory(tmp_path)
     run.write_period(row(0), STATE)
-    seals = {} if seal is None else {"seal": np.array(seal)}
+    seals = {} if text is None else {"seal": np.array(text)}
     run.checkpoint_path(0, 0).write_bytes(pack({**STATE, **seals}))
     with pytest.raises(UserError, match=message):
+        run.read_checkpoint(0, 0)
+
+
+@pytest.mark.parametrize("about", [[1], 3, None, {"stage": 0}])
+def test_a_seal_of_something_else_is_told(tmp_path, about):
+    run = RunDirectory(tmp_path)
+    run.write_period(row(0), STATE)
+    run.checkpoint_path(0, 0).write_bytes(seal(STATE, about))
+    with pytest.raises(UserError, match="its seal is none"):
         run.read_checkpoint(0, 0)
 
 

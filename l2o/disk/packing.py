@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+# The array that says what the others are.
+SEAL = "seal"
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -55,3 +60,40 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         found.update(repr((name, array.dtype.str, array.shape)).encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+def seal(arrays: Mapping[str, np.ndarray], about: Any) -> bytes:
+    """Returns `pack` of arrays with a seal: what they are, and a checksum of all of it.
+
+    Args:
+        arrays: None of them called "seal".
+        about: What they are, a JSON value.
+    """
+    text = json.dumps({"about": about, "sha256": _checksum(arrays, about)})
+    return pack({**arrays, SEAL: np.array(text)})
+
+
+def unseal(packed: bytes) -> tuple[dict[str, np.ndarray], Any]:
+    """Undoes `seal`.
+
+    Returns:
+        The arrays, and what the seal says they are.
+
+    Raises:
+        ValueError: If it is nothing that `seal` returned, or was changed since.
+    """
+    arrays = unpack(packed)
+    if SEAL not in arrays:
+        raise ValueError("it has no seal: an older version wrote it, or something else")
+    try:
+        found = json.loads(str(arrays.pop(SEAL)))
+        about, checksum = found["about"], found["sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError("its seal is none") from None
+    if checksum != _checksum(arrays, about):
+        raise ValueError("its content is not what was written")
+    return arrays, about
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], about: Any) -> str:
+    return digest({**arrays, SEAL: np.array(json.dumps(about))})

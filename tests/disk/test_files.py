@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from l2o.errors import UserError
-from l2o.train.files import (
+from l2o.disk.files import (
     locked,
     make_folder,
     read_regular,
     remove_temporary,
     write_atomically,
 )
+from l2o.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ HOLD = textwrap.dedent("""
     train = types.ModuleType("l2o.train"); train.__path__ = ["l2o/train"]
     sys.modules["l2o.train"] = train
     from pathlib import Path
-    from l2o.train.files import locked
+    from l2o.disk.files import locked
     with locked(Path(sys.argv[1])):
         print("held", flush=True)
         sys.stdin.read()

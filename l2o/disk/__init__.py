@@ -1,0 +1,1 @@
+"""What is written and read: files that nothing spoils, arrays and JSON that run nothing."""

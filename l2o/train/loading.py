@@ -1,0 +1,133 @@
+"""Trained optimizers from disk: of a run, saved ones, and those that come with l2o."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2o.errors import UserError, nearest
+from l2o.optimizer import TrainableOptimizer, saved
+from l2o.train.build import build_optimizer, optimizer_from, resolve_config
+from l2o.train.run_directory import RunDirectory
+from l2o.train.training import check_optimizer
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+def load(
+    directory: str | os.PathLike[str],
+    period: int | None = None,
+    stage: int | None = None,
+    **keras_options: Any,
+) -> TrainableOptimizer:
+    """Loads a trained optimizer, ready for `model.compile(optimizer=...)`.
+
+    Args:
+        directory: A run directory, a directory that `optimizer.save` has written, or a name
+            that `pretrained` lists.
+        period: Of a run: which period; None: the one with the best validation loss.
+        stage: Of which stage, where a strategy has stages.
+        **keras_options: What `keras.optimizers.Optimizer` takes: `learning_rate` (multiplies
+            the learned change) [1.0], `clipnorm`, `weight_decay`, `use_ema`, ...
+
+    Returns:
+        A new optimizer with the learned weights.
+
+    Raises:
+        UserError: If there is no such optimizer or period, or a file is damaged.
+        ValueError: If Keras refuses one of its options.
+    """
+    path = Path(directory)
+    run = RunDirectory(path)
+    if run.exists():
+        config = resolve_config(run.read_config())
+        optimizer = build_optimizer(config)
+        load_weights(optimizer, run, period, stage)
+    else:
+        if not os.path.exists(saved.file_of(path)):
+            path = _shipped(directory)
+        if (period, stage) != (None, None):
+            raise UserError(f"{directory} is a saved optimizer: it has no periods and no stages")
+        optimizer = _load_saved(path)
+    if not keras_options:
+        return optimizer
+    return type(optimizer).from_config({**optimizer.get_config(), **keras_options})
+
+
+def pretrained() -> dict[str, str]:
+    """Lists the trained optimizers that come with l2o.
+
+    Returns:
+        What each was trained on, by the name under which `load` finds it.
+    """
+    return {path.parent.name: saved.read(path.parent).about for path in _shipped_files()}
+
+
+def load_weights(
+    optimizer: TrainableOptimizer,
+    run: RunDirectory,
+    period: int | None = None,
+    stage: int | None = None,
+) -> None:
+    """Gives an optimizer the weights a run has learned; for runs started from Python.
+
+    Args:
+        optimizer: Built with the options of the run's.
+        run: Where the run was written.
+        period: As for `load` [None].
+        stage: As for `load` [None].
+
+    Raises:
+        UserError: If there is no such period, a file is damaged, or the weights are those
+            of another optimizer; nothing is changed.
+    """
+    row = run.find(period, stage)
+    arrays = run.read_checkpoint(row.stage, row.period)
+    path = run.checkpoint_path(row.stage, row.period)
+    check_optimizer(optimizer, arrays, str(path))
+    _learn(
+        optimizer,
+        [arrays.get(f"network/{i}", np.empty(0)) for i in range(len(optimizer.network.weights))],
+        path,
+    )
+
+
+def _load_saved(path: Path) -> TrainableOptimizer:
+    found = saved.read(path)
+    kind = keras.saving.get_registered_object(found.kind)
+    if not (isinstance(kind, type) and issubclass(kind, TrainableOptimizer)):
+        raise UserError(
+            f"{saved.file_of(path)} is of the class {found.kind!r}, which is not registered here: "
+            "import the module that defines it"
+        )
+    optimizer = optimizer_from(kind, found.options)
+    _learn(optimizer, found.weights, saved.file_of(path))
+    return optimizer
+
+
+def _learn(optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path) -> None:
+    try:
+        optimizer.learn(weights)
+    except ValueError:
+        raise UserError(
+            f"{path} does not hold the weights of {optimizer.name} with these options"
+        ) from None
+
+
+def _shipped_files() -> list[Path]:
+    return sorted(SHIPPED.glob("*/optimizer.npz"))
+
+
+def _shipped(name: str | os.PathLike[str]) -> Path:
+    names = [path.parent.name for path in _shipped_files()]
+    if str(name) in names:
+        return SHIPPED / str(name)
+    raise UserError(
+        f"{name} is not a run directory (it has no config.json), not a saved optimizer (no "
+        f"optimizer.npz) and none of those that come with l2o{nearest(str(name), names)}: "
+        f"{', '.join(names)}; start a run with: python train.py directory={name}"
+    )

@@ -1,0 +1,15 @@
+import pytest
+
+from l2o.optimizer import TrainableOptimizer
+from tests.contract.features import maker
+
+
+@pytest.fixture
+def make(request):
+    return maker(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _without_xla(monkeypatch):
+    """Compiling takes longer than these tests; test_steps.py has one with it."""
+    monkeypatch.setattr(TrainableOptimizer, "xla", False)

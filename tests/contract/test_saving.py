@@ -1,0 +1,169 @@
+"""What is saved goes on where it was, to the last bit: the optimizee, the state, the rule."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.contract.features import (
+    COLUMNS,
+    equal,
+    feature,
+    fit,
+    maker,
+    new_model,
+    state,
+    steps,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@feature("`get_config`, `from_config`, `serialize`, `deserialize`")
+def test_the_configuration_is_the_optimizer(make):
+    optimizer = make(learning_rate=0.5, clipnorm=1.0, name="another")
+    expected = steps(make(learning_rate=0.5, clipnorm=1.0))
+    config = optimizer.get_config()
+    copies = [
+        type(optimizer).from_config(config),
+        keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)),
+        keras.optimizers.deserialize(json.loads(json.dumps(keras.optimizers.serialize(optimizer)))),
+    ]
+    for copy in copies:
+        assert copy.get_config() == config
+        assert copy.name == "another"
+        equal(steps(copy), expected)
+
+
+@feature("`keras.models.clone_model`")
+def test_a_clone(make):
+    model = new_model(make())
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    assert clone.optimizer is not model.optimizer
+    equal(fit(model), fit(clone))
+
+
+@feature("`model.save` and `load_model`")
+def test_a_saved_model(make, tmp_path):
+    model = new_model(make(learning_rate=0.5))
+    fit(model)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert type(loaded.optimizer) is type(model.optimizer)
+    equal(state(loaded.optimizer), state(model.optimizer))
+    equal(fit(loaded), fit(model))
+
+
+@feature("`model.save` before any step")
+def test_a_model_that_is_saved_before_any_step(make, tmp_path):
+    model = new_model(make())
+    model.save(tmp_path / "m.keras")
+    equal(fit(keras.models.load_model(tmp_path / "m.keras")), fit(model))
+
+
+@feature("`model.save` with `LossScaleOptimizer`")
+def test_a_saved_model_with_a_loss_scale(make, tmp_path):
+    model = new_model(keras.optimizers.LossScaleOptimizer(make()))
+    fit(model)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    equal(fit(loaded), fit(model))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """Models that another process has loaded and trained on; and what they were."""
+    folder, expected = tmp_path_factory.mktemp("models"), {}
+    for name in COLUMNS:
+        model = new_model(maker(name)())
+        fit(model)
+        model.save(folder / f"{name}.keras")
+        expected[name] = fit(model)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "import l2o\n"
+        "from tests.contract.features import fit\n"
+        "for name in sys.argv[2:]:\n"
+        "    model = keras.models.load_model(f'{sys.argv[1]}/{name}.keras')\n"
+        "    np.savez(f'{sys.argv[1]}/{name}.npz', *fit(model))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), *COLUMNS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, expected
+
+
+@feature("`load_model` in another process, without custom objects")
+def test_another_process_goes_on(make, elsewhere, request):
+    folder, expected = elsewhere
+    name = request.node.callspec.params["make"]
+    with np.load(folder / f"{name}.npz") as found:
+        equal([found[f"arr_{i}"] for i in range(len(found))], expected[name])
+
+
+@feature("`save_weights`, `load_weights`")
+def test_saved_weights(make, tmp_path):
+    model = new_model(make())
+    fit(model)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = new_model(make())
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "m.weights.h5")
+    equal(state(other.optimizer), state(model.optimizer))
+    equal(fit(other), fit(model))
+
+
+@feature("`tf.train.Checkpoint`")
+def test_tensorflows_own_checkpoints(make, tmp_path):
+    optimizer, variables = make(), [tf.Variable(tf.ones([3]))]
+    grads = [tf.constant([1.0, -2.0, 0.5])]
+    optimizer.apply(grads, variables)
+    path = tf.train.Checkpoint(optimizer=optimizer, v=variables).write(str(tmp_path / "c"))
+    other, others = make(), [tf.Variable(tf.zeros([3]))]
+    other.build(others)
+    tf.train.Checkpoint(optimizer=other, v=others).read(path).assert_existing_objects_matched()
+    for made, v in ((optimizer, variables), (other, others)):
+        made.apply(grads, v)
+    equal(variables, others)
+    equal(state(optimizer), state(other))
+
+
+@feature("`ModelCheckpoint`")
+def test_a_checkpoint_of_each_epoch(make, tmp_path):
+    model = new_model(make())
+    path = str(tmp_path / "{epoch}.keras")
+    expected = fit(model, epochs=3, callbacks=[keras.callbacks.ModelCheckpoint(path)])
+    loaded = keras.models.load_model(tmp_path / "2.keras")
+    equal(fit(loaded, epochs=1), expected)
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+@feature("`BackupAndRestore`")
+def test_a_fit_that_was_interrupted(make, tmp_path):
+    expected = fit(new_model(make()), epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            new_model(make()),
+            epochs=4,
+            callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "b"), Interrupt()],
+        )
+    again = new_model(make())
+    found = fit(again, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "b")])
+    assert int(again.optimizer.iterations) == 16
+    equal(found, expected)

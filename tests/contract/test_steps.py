@@ -1,0 +1,212 @@
+"""Steps: through `fit`, compiled or not, in loops of one's own, on all variables or some."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l2o.optimizer import TrainableOptimizer
+from tests.contract.features import (
+    LEARNED,
+    close,
+    data,
+    equal,
+    feature,
+    fit,
+    gradients,
+    moved,
+    new_model,
+    new_variables,
+    state,
+    steps,
+    values,
+)
+
+
+@feature("`apply` and `apply_gradients` in a loop of one's own")
+def test_a_loop_of_ones_own(make):
+    expected = fit(new_model(make()), epochs=1)
+    for method in ("apply", "apply_gradients"):
+        model, optimizer = new_model(), make()
+        step = tf.function(_step(model, getattr(optimizer, method)))
+        for batch in tf.data.Dataset.from_tensor_slices(data()).batch(8):
+            step(*batch)
+        close(model.get_weights(), expected)
+        assert int(optimizer.iterations) == 4
+
+
+def _step(model, method):
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.mean_squared_error(y, model(x)))
+        variables = model.trainable_variables
+        grads = tape.gradient(loss, variables)
+        if method.__name__ == "apply":
+            method(grads, variables)
+        else:
+            method(zip(grads, variables, strict=True))
+
+    return step
+
+
+@feature("`jit_compile=True`")
+def test_jit_compile(make, monkeypatch):
+    expected = fit(new_model(make(), jit_compile=False))
+    monkeypatch.setattr(TrainableOptimizer, "xla", True)
+    close(fit(new_model(make(), jit_compile=True)), expected, atol=1e-4)
+
+
+@feature("`run_eagerly=True`")
+def test_run_eagerly(make):
+    expected = fit(new_model(make()), epochs=1)
+    close(fit(new_model(make(), run_eagerly=True), epochs=1), expected)
+
+
+@feature("`steps_per_execution`")
+def test_steps_per_execution(make):
+    optimizer = make()
+    close(fit(new_model(optimizer, steps_per_execution=3)), fit(new_model(make())))
+    assert int(optimizer.iterations) == 8
+
+
+@feature("sparse gradients (`IndexedSlices`)")
+def test_sparse_gradients(make):
+    _sparse(make, [3, 1, 0])
+
+
+@pytest.mark.parametrize("make", LEARNED, indirect=True)
+def test_rows_that_repeat_in_a_sparse_gradient_are_summed(make):
+    # Keras' Adam squares each of them instead.
+    _sparse(make, [3, 1, 3])
+
+
+def _sparse(make, rows):
+    slices = tf.constant([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
+    sparse = tf.IndexedSlices(slices, tf.constant(rows), tf.constant([5, 2]))
+    table, other = (keras.Variable(np.ones((5, 2), np.float32)) for _ in range(2))
+    made = make(), make()
+    for _ in range(2):
+        made[0].apply([sparse], [table])
+        made[1].apply([tf.convert_to_tensor(sparse)], [other])
+    close([table], [other])
+
+
+@feature("an `Embedding` layer in `fit`")
+def test_an_embedding(make):
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(10, 3),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=make(), loss="mse")
+    before = model.get_weights()
+    tokens = np.random.default_rng(0).integers(10, size=(32, 4))
+    model.fit(tokens, tokens.sum(1, keepdims=True), batch_size=8, verbose=0)
+    moved(model.get_weights(), before)
+
+
+@feature("variables without a gradient")
+def test_a_variable_without_a_gradient_takes_no_part(make):
+    optimizer, other = make(), make()
+    optimizer.build(variables := [*new_variables(), *new_variables()])
+    alone = new_variables()
+    for step in range(3):
+        grads = gradients(variables, step)
+        with pytest.warns(UserWarning, match="Gradients do not exist"):
+            optimizer.apply([grads[0], None, None, grads[3]], variables)
+        other.apply([grads[0], grads[3]], alone)
+    equal(values(variables)[1:3], values(new_variables())[::-1])
+    close([variables[0], variables[3]], alone)
+    moved(values(alone), values(new_variables()))
+    with pytest.raises(ValueError, match="No gradients provided"):
+        optimizer.apply([None] * 4, variables)
+
+
+@feature("`apply` to some of the variables at a time")
+def test_variables_in_turn(make):
+    # One optimizer for two halves, as for the two sides of a game.
+    both, one = make(), make()
+    a, b, c = new_variables(), new_variables(), new_variables()
+    both.build([*a, *b])
+    for step in range(3):
+        both.apply(gradients(a, step), a)
+        one.apply(gradients(a, step), c)
+    equal(values(b), values(new_variables()))
+    close(a, c)
+    both.apply(gradients(b, 9)[::-1], b[::-1])
+    moved(values(b), values(new_variables()))
+    close(a, c)
+
+
+@feature("constraints of variables")
+def test_constraints(make):
+    plain = steps(make(), count=1)
+    constraint = keras.constraints.MaxNorm(0.5)
+    variables = new_variables()
+    for v in variables:
+        v.constraint = constraint
+    equal(steps(make(), variables=variables, count=1), [constraint(p) for p in plain])
+
+
+@feature("frozen layers")
+def test_frozen_layers(make):
+    model = new_model()
+    model.layers[0].trainable = False
+    optimizer = make()
+    model.compile(optimizer=optimizer, loss="mse")
+    before = model.get_weights()
+    after = fit(model)
+    equal(after[:2], before[:2])
+    moved(after[2:], before[2:])
+
+
+@feature("several models, each with its own optimizer")
+def test_several_models(make):
+    expected = fit(new_model(make()))
+    models = [new_model(make()) for _ in range(2)]
+    for _ in range(2):
+        for model in models:
+            fit(model, epochs=1)
+    for model in models:
+        close(model.get_weights(), expected)
+
+
+@feature("float64 variables")
+def test_float64_variables(make):
+    variables = new_variables("float64")
+    close(steps(make(), variables=variables), steps(make()))
+    assert {v.dtype for v in variables} == {"float64"}
+
+
+@feature("the state is in `variables`, and settable")
+def test_the_state_is_in_variables(make):
+    optimizer, other = make(), make()
+    variables = new_variables()
+    steps(optimizer, variables=variables)
+    other.build(others := new_variables())
+    other.set_weights(state(optimizer))
+    for v, o in zip(variables, others, strict=True):
+        o.assign(v)
+    assert len({v.path for v in optimizer.variables}) == len(optimizer.variables)
+    equal(steps(optimizer, variables=variables), steps(other, variables=others))
+
+
+@feature("`MirroredStrategy`: two replicas equal one device")
+def test_two_replicas_equal_one_device(make):
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
+    results = []
+    for strategy in (
+        tf.distribute.OneDeviceStrategy(devices[0]),
+        tf.distribute.MirroredStrategy(devices[:2]),
+    ):
+        with strategy.scope():
+            optimizer = make()
+            model = new_model(optimizer)
+        batches = tf.data.Dataset.from_tensor_slices(data()).batch(16).repeat(2)
+        model.fit(batches, verbose=0)
+        results.append([*model.get_weights(), *state(optimizer)])
+    close(*results, rtol=1e-4)
