@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-fuzz figures lint clean
+.PHONY: demo test test-slow test-fuzz figures pretrained lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -12,9 +12,11 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# Each optimizer with each strategy as processes: train, kill, resume, evaluate.
+# Each optimizer with each strategy as processes: train, kill, resume, evaluate. Then all that
+# Keras' optimizers do, with rules that are compiled.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m slow
+	L2O_XLA=1 $(BIN)/python -m pytest -n 2 tests/contract
 
 # 2,000 damaged, odd or hostile inputs of each kind, other ones each time: about 4 minutes.
 test-fuzz: $(VENV)/installed
@@ -26,6 +28,13 @@ figures: $(VENV)/installed
 	    $(BIN)/python train.py constructor=$$c strategy/num_periods=15 directory=runs/$$c || exit; \
 	done
 	$(BIN)/python docs/make_figures.py runs/DM runs/RNNProp runs/ScaleBasic runs/ScaleHierarchical
+
+# l2o/weights: the preset `digits` with each optimizer, 6 to 12 minutes each.
+pretrained: $(VENV)/installed
+	for c in DM:dm RNNProp:rnnprop ScaleBasic:scale-basic ScaleHierarchical:scale-hierarchical; do \
+	    $(BIN)/python train.py --preset digits constructor=$${c%:*} directory=runs/$${c#*:}-digits || exit; \
+	done
+	$(BIN)/python docs/make_pretrained.py runs/*-digits
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import l2o
 from config.overrides import DEFAULT, ConfigError, merge_all, merge_overrides, read_json
-from l2o.disk.packing import pack, unpack
+from l2o.disk.packing import pack, seal, unpack, unseal
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import options_of
@@ -355,6 +355,49 @@ def test_checkpoints(trained, data):
                 read = {**run.read_config(), "directory": str(run.path)}
                 assert refused(lambda: start(read, read))
         assert content(run.path) == before
+
+
+ABOUT = {"kind": "l2o>DMOptimizer", "options": {"layers": [2], "preprocess": False}, "about": ""}
+SEALED = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.sampled_from(["l2o>DMOptimizer", "l2o>ScaleBasicOptimizer"]) | VALUES,
+        "options": st.dictionaries(NAMES, VALUES, max_size=3) | VALUES,
+        "about": VALUES,
+        "weights": VALUES,
+    },
+)
+
+
+def resealed(blob):
+    try:
+        return seal(unpack(blob), ABOUT)
+    except ValueError:  # objects, which no seal holds
+        return blob
+
+
+@fuzz
+@given(st.data())
+def test_saved_optimizers(trained, data):
+    checkpoint = RunDirectory(trained / "DM").checkpoint_path(0, 1).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "optimizer.npz")
+        original = l2o.load(trained / "DM", period=1)
+        original.save(folder)
+        whole = path.read_bytes()
+        weights = original.network.get_weights()
+        arrays, _ = unseal(whole)
+        sealed = SEALED.map(lambda changes: seal(arrays, {**ABOUT, **changes}))
+        others = arrays_of(pack(arrays)).map(resealed)
+        blob = data.draw(
+            st.one_of(damaged(whole), arrays_of(whole), st.just(checkpoint), sealed, others)
+        )
+        path.write_bytes(blob)
+        loaded = []
+        if not refused(lambda: loaded.append(l2o.load(folder))):
+            for a, b in zip(weights, loaded[0].network.get_weights(), strict=True):
+                assert a.shape == b.shape
+        assert content(Path(folder)) == {path: blob}
 
 
 @fuzz

@@ -12,7 +12,7 @@ import pytest
 
 import l2o
 from config.overrides import ConfigError, merge_all
-from l2o.disk.packing import pack, unpack
+from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.train import RunDirectory, build_strategy, resolve_config
@@ -108,6 +108,43 @@ def test_a_checkpoint_with_a_pickle_runs_nothing(tmp_path, trained, kind):
         with pytest.raises(UserError, match=r"checkpoint run/.* is damaged"):
             read()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
+
+
+@pytest.mark.parametrize("kind", ["array", "member", "file", "sealed"])
+def test_a_saved_optimizer_with_a_pickle_runs_nothing(tmp_path, kind):
+    payload = Payload()
+    payload.path = tmp_path / "escaped"
+    objects = np.empty(1, object)
+    objects[0] = payload
+    l2o.DMOptimizer(layers=(2,)).save("saved")
+    path = tmp_path / "here/saved/optimizer.npz"
+    whole = unpack(path.read_bytes())
+    path.write_bytes(
+        {
+            "array": lambda: pack({**whole, "0": objects}),
+            "member": lambda: archive("0.npy", pickle.dumps(payload)),
+            "file": lambda: pickle.dumps(payload),
+            "sealed": lambda: pack({**whole, "seal": objects}),
+        }[kind]()
+    )
+    with pytest.raises(UserError, match=r"is no saved optimizer, or is damaged"):
+        l2o.load("saved")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins>eval", "os>system", "keras>Adam", "keras.optimizers.Adam"]
+)
+def test_the_class_of_a_saved_optimizer_is_one_that_is_registered(name, tmp_path):
+    optimizer = l2o.DMOptimizer(layers=(2,))
+    weights = {str(i): w for i, w in enumerate(optimizer.network.get_weights())}
+    before = set(sys.modules)
+    (tmp_path / "here/optimizer.npz").write_bytes(
+        seal(weights, {"kind": name, "options": {}, "about": ""})
+    )
+    with pytest.raises(UserError, match="not registered here"):
+        l2o.load(".")
+    assert set(sys.modules) == before
 
 
 def test_members_with_paths_are_names_and_no_files(tmp_path, trained):

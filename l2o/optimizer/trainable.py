@@ -115,13 +115,15 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
             ValueError: If they are those of another network; nothing is changed.
         """
         expected = [tuple(w.shape) for w in self.network.weights]
-        given = [np.shape(w) for w in weights]
-        if given != expected:
+        arrays = [np.asarray(w) for w in weights]
+        given = [a.shape for a in arrays]
+        numbers = all(np.can_cast(a.dtype, np.float64, "same_kind") for a in arrays)
+        if given != expected or not numbers:
             raise ValueError(
-                f"expected the weights of {self.name} with these options, of shapes {expected}. "
-                f"Received: {given}"
+                f"expected the weights of {self.name} with these options, numbers of shapes "
+                f"{expected}. Received: {given}"
             )
-        self.network.set_weights(weights)
+        self.network.set_weights(arrays)
 
     def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
         """Saves the rule and what it has learned, for `l2o.load`.

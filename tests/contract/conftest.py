@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from l2o.optimizer import TrainableOptimizer
@@ -11,5 +13,6 @@ def make(request):
 
 @pytest.fixture(autouse=True)
 def _without_xla(monkeypatch):
-    """Compiling takes longer than these tests; test_steps.py has one with it."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
+    """Compiling takes longer than these tests; `make test-slow` runs them with it."""
+    if "L2O_XLA" not in os.environ:
+        monkeypatch.setattr(TrainableOptimizer, "xla", False)

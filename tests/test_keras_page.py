@@ -1,0 +1,51 @@
+"""docs/keras.md: its code runs as it stands there, and its tables are what was tested."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs" / "keras.md"
+
+
+@pytest.fixture(scope="module")
+def tables():
+    path = PAGE.with_name("make_keras_tables.py")
+    spec = importlib.util.spec_from_file_location("make_keras_tables", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_its_code_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    for block in blocks:
+        exec(block, found)
+    assert "rnnprop-digits RNNProp, trained on" in capsys.readouterr().out
+    for name, accuracy in (("mlp", 0.8), ("convnet", 0.8), ("text", 0.95)):
+        assert found[name].history["val_accuracy"][-1] > accuracy, name
+    losses = found["losses"]
+    assert len(losses) == 28
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert float(found["careful"].learning_rate) == 0.5
+    assert found["careful"].global_clipnorm == 1.0
+    assert [p.name for p in (tmp_path / "my-optimizer").iterdir()] == ["optimizer.npz"]
+
+
+def test_its_tables_are_what_was_measured_and_tested(tables):
+    assert tables.page() == PAGE.read_text("utf-8")
+
+
+def test_each_cell_of_the_table_is_a_test(tables, pytestconfig):
+    rows = re.findall(r"^\| .* \| `(test_\w+)` \|$", PAGE.read_text("utf-8"), re.M)
+    files = [PAGE.parent.parent / "tests/contract" / f"{name}.py" for name in tables.MODULES]
+    tests = "".join(path.read_text() for path in files)
+    assert len(rows) == len(set(rows)) == tests.count("@feature(")
+    for row in rows:
+        assert f"def {row}(make" in tests
+    assert "skip" not in tests
+    assert "xfail" not in tests
