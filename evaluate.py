@@ -10,7 +10,9 @@ def main() -> None:
         "Train models with a learned optimizer and with Adam at its best learning rate.",
         "python evaluate.py weights/ --problem mlp_classifier activation=relu layers=[20,20]",
     )
-    parser.add_argument("directory", metavar="DIRECTORY", help="a run directory")
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", help="a run, a saved optimizer, or a name"
+    )
     parser.add_argument(
         "options", nargs="*", metavar="key=value", help="options of the problem, see README.md"
     )

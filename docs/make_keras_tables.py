@@ -26,9 +26,8 @@ def features_table() -> str:
     for module in MODULES:
         importlib.import_module(f"tests.contract.{module}")
     columns = features.COLUMNS
-    rows = [
-        f"| {f.title} | {' | '.join('✓' * len(columns))} | `{f.test}` |" for f in features.FEATURES
-    ]
+    ordered = [f for module in MODULES for f in features.FEATURES if f.file == f"{module}.py"]
+    rows = [f"| {f.title} | {' | '.join('✓' * len(columns))} | `{f.test}` |" for f in ordered]
     head = [f"| | {' | '.join(columns)} | test |", "|---" * (len(columns) + 2) + "|"]
     return "\n".join([*head, *rows])
 

@@ -18,6 +18,7 @@ from l2o.train import RunDirectory, load
 from l2o.train.build import problem_from
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 from l2o.train.progress import Live
+from l2o.train.summary import Row
 
 # Adam's grid; its best rate on the problem at hand is what the learned optimizer meets.
 ADAM_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -36,12 +37,13 @@ def evaluate(
     """Compares a run's optimizer with Adam; prints a table, writes JSON and a picture.
 
     Args:
-        directory: A run directory.
+        directory: What `l2o.load` takes: a run directory, a saved optimizer, or the name of
+            one that comes with l2o.
         problem_name: A registered problem.
         options: The problem's options.
         steps: Training steps of each model.
         seeds: How many models each optimizer trains.
-        period: Whose weights; None: those that validated best.
+        period: Of a run: whose weights; None: those that validated best.
         stage: Of which stage; None: see `RunDirectory.find` [None].
 
     Raises:
@@ -49,7 +51,7 @@ def evaluate(
     """
     directory_run = RunDirectory(directory)
     optimizer = load(directory, period, stage)
-    row = directory_run.find(period, stage)
+    row = directory_run.find(period, stage) if directory_run.exists() else None
     problem = _keras_problem(problem_name, options)
     chosen = range(seeds)
     total = steps * seeds * (1 + len(ADAM_RATES))
@@ -61,8 +63,7 @@ def evaluate(
     runs[f"Adam (learning rate {rate:g})"] = adam[rate]
     ratio = float(runs[optimizer.name].train_loss.mean() / adam[rate].train_loss.mean())
     title = _title(problem_name, options, steps, seeds)
-    staged = f"stage {row.stage}, " if directory_run.rows()[-1].stage else ""
-    print(f"{title}\nweights of {staged}period {row.period}")
+    print(f"{title}\nweights of {_which(directory_run, row) if row else directory}")
     print(report.table(runs))
     print(f"mean training loss, learned / Adam at its best: {ratio:.2f}")
     target = directory_run.evaluation_path(problem_name)
@@ -71,8 +72,8 @@ def evaluate(
         "options": dict(options),
         "steps": steps,
         "seeds": list(chosen),
-        "stage": row.stage,
-        "period": row.period,
+        "stage": row and row.stage,
+        "period": row and row.period,
         "ratio": ratio,
         "optimizers": {label: report.summary(r) for label, r in runs.items()},
         "adam_mean_train_loss": {f"{r:g}": adam[r].train_loss.mean() for r in adam},
@@ -135,6 +136,11 @@ def baseline(
     }
     _write(target, content, lambda path: plot.sweep_curve(path, runs, f"{optimizer} on {title}"))
     print("next: python evaluate.py weights/ --problem " + problem_name)
+
+
+def _which(run: RunDirectory, row: Row) -> str:
+    staged = f"stage {row.stage}, " if run.rows()[-1].stage else ""
+    return f"{staged}period {row.period}"
 
 
 def _keras_problem(name: str, options: Mapping[str, Any]) -> KerasProblem:

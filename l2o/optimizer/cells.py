@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from l2o.optimizer import equations
+
 # Keras' activations that look at all units of a row; all others act on each number alone.
 ACROSS_UNITS = (
     keras.activations.softmax,
@@ -43,13 +45,19 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         cell: dict[str, Any] | None = None,
     ) -> None:
         # Not the global policy: a rule keeps its precision when the model it trains is mixed.
-        dtype = keras.config.floatx()
+        dtype = equations.precision()
         super().__init__(name="network", dtype=dtype)
         self.projection = (
-            keras.layers.Dense(projection, activation="elu", dtype=dtype) if projection else None
+            keras.layers.Dense(projection, activation="elu", dtype=dtype, name="projection")
+            if projection
+            else None
         )
-        self.cells = [keras.layers.LSTMCell(units, dtype=dtype, **(cell or {})) for units in layers]
-        self.readouts = list(readouts or [keras.layers.Dense(1, dtype=dtype)])
+        # Named, so that making an optimizer does not count for the names of a model's layers.
+        self.cells = [
+            keras.layers.LSTMCell(units, dtype=dtype, name=f"lstm_{i}", **(cell or {}))
+            for i, units in enumerate(layers)
+        ]
+        self.readouts = list(readouts or [keras.layers.Dense(1, dtype=dtype, name="readout")])
         # TensorFlow's own checkpoints follow attributes, not lists.
         for i, layer in enumerate([*self.cells, *self.readouts]):
             setattr(self, f"part_{i}", layer)

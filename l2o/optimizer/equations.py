@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 # Beyond this a gradient is clipped: its square must stay finite in float32.
 LARGEST_GRADIENT = 1e18
+
+
+def precision() -> str:
+    """Returns the dtype that rules compute in: Keras' default, and float32 for 16 bits."""
+    floatx = keras.config.floatx()
+    return floatx if floatx in ("float32", "float64") else "float32"
 
 
 def flatten(tensors: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:

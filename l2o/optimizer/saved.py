@@ -43,11 +43,11 @@ def write(directory: str | os.PathLike[str], saved: Saved) -> None:
         UserError: If the directory is that of a run, or cannot be written.
     """
     path = file_of(directory)
-    if path.with_name("config.json").exists():
-        raise UserError(f"{directory} is a run directory: choose another one to save to")
     arrays = {str(i): array for i, array in enumerate(saved.weights)}
     about = {"kind": saved.kind, "options": saved.options, "about": saved.about}
     try:
+        if path.with_name("config.json").exists():
+            raise UserError(f"{directory} is a run directory: choose another one to save to")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, seal(arrays, about))
     except OSError as error:

@@ -63,7 +63,7 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
                 use_bias=bias is not None,
                 kernel_initializer=keras.initializers.RandomNormal(0.0, spread),
                 bias_initializer=keras.initializers.Constant(bias or 0.0),
-                dtype=keras.config.floatx(),
+                dtype=equations.precision(),
                 name=name,
             )
 

@@ -250,24 +250,26 @@ class HierarchicalNetwork(keras.layers.Layer):
         cell: dict[str, Any],
     ) -> None:
         # Not the global policy: a rule keeps its precision when the model it trains is mixed.
-        dtype = keras.config.floatx()
+        dtype = equations.precision()
         super().__init__(name="network", dtype=dtype)
         features = 3 * timescales
 
-        def gru(units: int, inputs: int) -> keras.layers.GRUCell:
-            made = keras.layers.GRUCell(units, reset_after=False, dtype=dtype, **cell)
+        def gru(name: str, units: int, inputs: int) -> keras.layers.GRUCell:
+            # Named, so that making one does not count for the names of a model's layers.
+            made = keras.layers.GRUCell(units, reset_after=False, dtype=dtype, name=name, **cell)
             made.build((None, inputs))
             return made
 
-        self.param_gru = gru(param_units, features + tensor_units + global_units)
-        self.tensor_gru = gru(tensor_units, param_units + features + global_units)
-        self.global_gru = gru(global_units, tensor_units)
+        self.param_gru = gru("param_gru", param_units, features + tensor_units + global_units)
+        self.tensor_gru = gru("tensor_gru", tensor_units, param_units + features + global_units)
+        self.global_gru = gru("global_gru", global_units, tensor_units)
         # One product for four readouts: direction, log learning rate, and the two decays.
         self.readouts = keras.layers.Dense(
             4,
             kernel_initializer=_readout_kernel(0.5 / param_units**0.5),
             bias_initializer=_constants([0.0, 0.0, GRADIENT_DECAY_BIAS, MOMENT_DECAY_BIAS]),
             dtype=dtype,
+            name="readouts",
         )
         self.readouts.build((None, param_units))
         near_mean = keras.initializers.RandomNormal(1 / timescales, 0.1 / timescales)

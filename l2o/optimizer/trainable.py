@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from l2o import seeds
 from l2o.disk.packing import pack, unpack
 from l2o.optimizer import saved
 from l2o.optimizer.partial import Place, put, take
-from l2o.options import options_of, to_json
+from l2o.options import options_of
+
+# Choices of variables for which a step is compiled; other ones are computed as they come.
+MOST_COMPILED = 4
 
 State = Any  # a nest of tensors
 
@@ -55,6 +60,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self._compiled_update: Callable[..., Any] | None = None
+        self._choices: set[tuple[bool, ...]] = set()
 
     def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> State:
         """Returns the state before the first step.
@@ -138,10 +144,20 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
 
         Raises:
             UserError: If it is the directory of a run, or cannot be written.
+            ValueError: If it could not be loaded again: the class is not registered with
+                Keras, or an option is no plain value.
         """
+        if not isinstance(about, str):
+            raise ValueError(f"Expected a text `about` it. Received: {about!r}")
         kind = keras.saving.get_registered_name(type(self))
+        if keras.saving.get_registered_object(kind) is not type(self):
+            raise ValueError(
+                f"{type(self).__name__} could not be loaded again: decorate the class with "
+                "@keras.saving.register_keras_serializable()"
+            )
         weights = self.network.get_weights()
-        saved.write(directory, saved.Saved(kind, to_json(self._own_config()), about, weights))
+        options = {name: _plain(name, value) for name, value in self._own_config().items()}
+        saved.write(directory, saved.Saved(kind, options, about, weights))
 
     # Keras' contract.
 
@@ -149,6 +165,11 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         """Creates the optimizer variables for the model `variables`."""
         if self.built:
             return
+        if tf.distribute.get_strategy() is not self._distribution_strategy:
+            raise ValueError(
+                f"{self.name} was made under another tf.distribute.Strategy than the model: load "
+                "or make it inside `strategy.scope()`"
+            )
         super().build(variables)
         # `fit` builds while it traces: a value made inside the trace would be lost, and a
         # variable whose value was cannot be lifted out of it, which XLA needs.
@@ -173,10 +194,21 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         # Keras' hook for a step over all variables at once; `update_step` would see
         # one at a time. Inside a distribution strategy it runs once per replica.
         variables = [_tf_variable(v) for v in trainable_variables]
-        grads = [g for g, _ in self._all_reduce_sum_gradients(zip(grads, variables, strict=True))]
-        gradient_of = {
-            self._var_key(v): tf.convert_to_tensor(g) for v, g in zip(variables, grads, strict=True)
-        }
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"Expected a gradient for each of {len(variables)} variables. "
+                f"Received: {len(grads)}"
+            )
+        reduced = self._all_reduce_sum_gradients(zip(grads, variables, strict=True))
+        gradient_of: dict[Any, tf.Tensor] = {}
+        for gradient, variable in reduced:
+            g, key = tf.convert_to_tensor(gradient), self._var_key(variable)
+            if not g.shape.is_compatible_with(variable.shape):
+                raise ValueError(
+                    f"Expected a gradient of shape {variable.shape} for {variable.name}. "
+                    f"Received: {g.shape}"
+                )
+            gradient_of[key] = gradient_of[key] + g if key in gradient_of else g
         # Keras drops variables without a gradient, but the state covers all of them.
         known = [_tf_variable(v) for v in self._trainable_variables]
         params = [tf.convert_to_tensor(v) for v in known]
@@ -210,9 +242,13 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         taking = [g is not None for g in grads]
         if all(taking):
             return self._compiled_update(params, grads, state)
+        # Each choice of variables is compiled anew, which is too long for ever other ones.
+        if len(self._choices) < MOST_COMPILED:
+            self._choices.add(tuple(taking))
+        update = self._compiled_update if tuple(taking) in self._choices else self.update
         places, leaves = self.state_places(state), tf.nest.flatten(state)
         part = [take(leaf, p, params, taking) for leaf, p in zip(leaves, places, strict=True)]
-        deltas, new = self._compiled_update(
+        deltas, new = update(
             [p for p, takes in zip(params, taking, strict=True) if takes],
             [g for g in grads if g is not None],
             tf.nest.pack_sequence_as(state, part),
@@ -228,6 +264,24 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
 
     def _own_config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in options_of(type(self))}
+
+    def __dir__(self) -> list[str]:
+        # Keras saves the weights of every layer that it finds here. What was learned is in the
+        # configuration: a file of one training must not change the rule of another.
+        return [name for name in super().__dir__() if name != "network"]
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads the state; skips, with Keras' warning, that of other variables than these."""
+        shapes = [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
+        own = [tuple(v.shape) for v in self.variables]
+        if len(shapes) == len(own) and shapes != own:
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}', because its variables "
+                f"have the shapes {own}, whereas those of the saved optimizer have {shapes}.",
+                stacklevel=2,
+            )
+            return
+        super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments, and as text what has been learned.
@@ -254,10 +308,16 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         """
         config = dict(config)
         learned = config.pop("learned", None)
-        optimizer = super().from_config(config, custom_objects)
-        if learned is not None:
+        if learned is None:
+            return super().from_config(config, custom_objects)
+        # What is drawn here is replaced: the draws of the model that comes next stay the same.
+        with seeds.keras_initializers(0):
+            optimizer = super().from_config(config, custom_objects)
+        try:
             arrays = unpack(base64.b64decode(learned))
-            optimizer.learn([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"what {optimizer.name} has learned is damaged: {error}") from None
+        optimizer.learn([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
         return optimizer
 
 
@@ -288,6 +348,17 @@ def _names(state: State, path: str = "") -> list[str]:
     else:
         return [path or "state"]
     return [n for key, part in items for n in _names(part, f"{path}_{key}" if path else str(key))]
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Returns an option as the JSON value that a file holds."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"Expected a plain value of {name}, to save it. Received: {value!r}")
 
 
 def _constant(value: tf.Tensor) -> Callable[..., tf.Tensor]:

@@ -9,8 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import TrainableOptimizer, saved
+from l2o.options import options_of
 from l2o.train.build import build_optimizer, optimizer_from, resolve_config
 from l2o.train.run_directory import RunDirectory
 from l2o.train.training import check_optimizer
@@ -28,7 +30,7 @@ def load(
 
     Args:
         directory: A run directory, a directory that `optimizer.save` has written, or a name
-            that `pretrained` lists.
+            that `pretrained` lists. A directory of that name comes first.
         period: Of a run: which period; None: the one with the best validation loss.
         stage: Of which stage, where a strategy has stages.
         **keras_options: What `keras.optimizers.Optimizer` takes: `learning_rate` (multiplies
@@ -38,7 +40,8 @@ def load(
         A new optimizer with the learned weights.
 
     Raises:
-        UserError: If there is no such optimizer or period, or a file is damaged.
+        UserError: If there is no such optimizer or period, a file is damaged, or an option
+            is the rule's own.
         ValueError: If Keras refuses one of its options.
     """
     path = Path(directory)
@@ -55,6 +58,11 @@ def load(
         optimizer = _load_saved(path)
     if not keras_options:
         return optimizer
+    for name in keras_options:
+        if name == "learned" or (name != "name" and name in options_of(type(optimizer))):
+            raise UserError(
+                f"{name} belongs to what was trained: expected options of every Keras optimizer"
+            )
     return type(optimizer).from_config({**optimizer.get_config(), **keras_options})
 
 
@@ -104,7 +112,9 @@ def _load_saved(path: Path) -> TrainableOptimizer:
             f"{saved.file_of(path)} is of the class {found.kind!r}, which is not registered here: "
             "import the module that defines it"
         )
-    optimizer = optimizer_from(kind, found.options)
+    # What is drawn here is replaced: the draws of the model that comes next stay the same.
+    with seeds.keras_initializers(0):
+        optimizer = optimizer_from(kind, found.options)
     _learn(optimizer, found.weights, saved.file_of(path))
     return optimizer
 
@@ -124,8 +134,8 @@ def _shipped_files() -> list[Path]:
 
 def _shipped(name: str | os.PathLike[str]) -> Path:
     names = [path.parent.name for path in _shipped_files()]
-    if str(name) in names:
-        return SHIPPED / str(name)
+    if str(Path(name)) in names:
+        return SHIPPED / name
     raise UserError(
         f"{name} is not a run directory (it has no config.json), not a saved optimizer (no "
         f"optimizer.npz) and none of those that come with l2o{nearest(str(name), names)}: "

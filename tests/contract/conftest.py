@@ -1,9 +1,7 @@
-import os
-
 import pytest
 
 from l2o.optimizer import TrainableOptimizer
-from tests.contract.features import maker
+from tests.contract.features import COMPILED, maker
 
 
 @pytest.fixture
@@ -13,6 +11,5 @@ def make(request):
 
 @pytest.fixture(autouse=True)
 def _without_xla(monkeypatch):
-    """Compiling takes longer than these tests; `make test-slow` runs them with it."""
-    if "L2O_XLA" not in os.environ:
+    if not COMPILED:
         monkeypatch.setattr(TrainableOptimizer, "xla", False)

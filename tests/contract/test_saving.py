@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tests.contract.features import (
     COLUMNS,
+    LEARNED,
     equal,
     feature,
     fit,
@@ -122,6 +123,57 @@ def test_saved_weights(make, tmp_path):
     other.load_weights(tmp_path / "m.weights.h5")
     equal(state(other.optimizer), state(model.optimizer))
     equal(fit(other), fit(model))
+
+
+@feature("`load_weights` of a model without an optimizer, or with another one")
+def test_weights_of_another_training(make, tmp_path):
+    sgd = new_model(keras.optimizers.SGD(0.01))
+    fit(sgd)
+    plain = keras.Sequential([keras.Input((3,)), *map(_copy, sgd.layers)])
+    plain.set_weights(sgd.get_weights())
+    expected = new_model(make())
+    expected.set_weights(sgd.get_weights())
+    expected = fit(expected)
+    for source in (sgd, plain):
+        source.save_weights(tmp_path / "m.weights.h5")
+        model = new_model(make())
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(tmp_path / "m.weights.h5")
+        equal(model.get_weights(), sgd.get_weights())
+        equal(fit(model), expected)
+
+
+def _copy(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+@pytest.mark.parametrize("make", LEARNED, indirect=True)
+def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tmp_path):
+    rule = make().network.get_weights()
+    for other in ("DM", "RNNProp"):
+        source = new_model(maker(other)())
+        source.optimizer.network.set_weights(
+            [w + 1 for w in source.optimizer.network.get_weights()]
+        )
+        fit(source, epochs=1)
+        source.save_weights(tmp_path / "m.weights.h5")
+        model = new_model(make())
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(tmp_path / "m.weights.h5")
+        equal(model.get_weights(), source.get_weights())
+        equal(model.optimizer.network.get_weights(), rule)
+
+
+@feature("a model that was frozen and saved is loaded, its state skipped with a warning")
+def test_a_model_that_was_frozen_before_it_was_saved(make, tmp_path):
+    model = new_model(make())
+    fit(model)
+    model.layers[0].trainable = False
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        loaded = keras.models.load_model(tmp_path / "m.keras")
+    equal(loaded.get_weights(), model.get_weights())
+    fit(loaded)
 
 
 @feature("`tf.train.Checkpoint`")

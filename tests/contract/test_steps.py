@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
+from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
     LEARNED,
     close,
@@ -142,6 +143,62 @@ def test_variables_in_turn(make):
     close(a, c)
 
 
+@feature("gradients in another order than the variables")
+def test_variables_in_another_order(make):
+    ordered, shuffled = make(), make()
+    a, b = ([*new_variables(), *new_variables()] for _ in range(2))
+    ordered.build(a)
+    shuffled.build(b)
+    for step, order in enumerate([[0, 1, 2, 3], [3, 2, 1, 0], [2, 0], [3, 0, 1]]):
+        grads = gradients(a, step)
+        ordered.apply([grads[i] for i in sorted(order)], [a[i] for i in sorted(order)])
+        shuffled.apply([grads[i] for i in order], [b[i] for i in order])
+        close(a, b)
+    moved(values(b), values(new_variables()) * 2)
+
+
+@feature("gradients of another shape are refused")
+def test_a_gradient_of_another_shape(make):
+    kernel, bias = new_variables()
+    wrong = [tf.ones([2, 3])], [kernel]
+    swapped = gradients([bias, kernel]), [kernel, bias]
+    for grads, variables in (wrong, swapped):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            make().apply(grads, variables)
+    equal(values([kernel, bias]), values(new_variables()))
+
+
+@pytest.mark.parametrize("make", LEARNED, indirect=True)
+def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
+    made = make(), make()
+    v, w = new_variables()[:1], new_variables()[:1]
+    g, h = gradients(v, 1)[0], gradients(v, 2)[0]
+    made[0].build(v)
+    made[0].apply([g, h], v * 2)
+    made[1].apply([g + h], w)
+    close(v, w)
+    with pytest.raises(ValueError, match="Expected a gradient for each of 2 variables"):
+        make().apply([g], new_variables())
+    with pytest.raises(ValueError, match=r"gradient of shape \(3, 2\) for kernel.*\(2, 3\)"):
+        make().apply([tf.transpose(g)], v)
+
+
+@pytest.mark.parametrize("make", LEARNED, indirect=True)
+def test_ever_other_choices_of_variables_are_not_compiled(make):
+    optimizer, other = make(), make()
+    variables, others = ([*new_variables(), *new_variables()] for _ in range(2))
+    optimizer.build(variables)
+    other.build(others)
+    other._compiled_update = other.update
+    choices = [[i for i in range(4) if number >> i & 1] for number in range(1, 16)]
+    for step, choice in enumerate(choices * 2):
+        grads = gradients(variables, step)
+        optimizer.apply([grads[i] for i in choice], [variables[i] for i in choice])
+        other.apply([grads[i] for i in choice], [others[i] for i in choice])
+    close(variables, others, atol=1e-4)
+    assert optimizer._compiled_update.experimental_get_tracing_count() <= MOST_COMPILED + 1
+
+
 @feature("constraints of variables")
 def test_constraints(make):
     plain = steps(make(), count=1)
@@ -152,16 +209,20 @@ def test_constraints(make):
     equal(steps(make(), variables=variables, count=1), [constraint(p) for p in plain])
 
 
-@feature("frozen layers")
+@feature("layers that are frozen between trainings")
 def test_frozen_layers(make):
-    model = new_model()
-    model.layers[0].trainable = False
     optimizer = make()
-    model.compile(optimizer=optimizer, loss="mse")
-    before = model.get_weights()
-    after = fit(model)
-    equal(after[:2], before[:2])
-    moved(after[2:], before[2:])
+    model = new_model(optimizer)
+    fit(model)
+    for frozen in (0, 1):
+        for i, layer in enumerate(model.layers):
+            layer.trainable = i != frozen
+        model.compile(optimizer=optimizer, loss="mse")
+        before = model.get_weights()
+        after = fit(model)
+        still, free = slice(2 * frozen, 2 * frozen + 2), slice(2 - 2 * frozen, 4 - 2 * frozen)
+        equal(after[still], before[still])
+        moved(after[free], before[free])
 
 
 @feature("several models, each with its own optimizer")
@@ -210,3 +271,13 @@ def test_two_replicas_equal_one_device(make):
         model.fit(batches, verbose=0)
         results.append([*model.get_weights(), *state(optimizer)])
     close(*results, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", ["Adam", *LEARNED], indirect=True)
+def test_an_optimizer_from_outside_of_a_strategy_is_refused(make):
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
+    optimizer = make()
+    with tf.distribute.MirroredStrategy(devices[:2]).scope():
+        model = new_model(optimizer)
+    with pytest.raises((ValueError, RuntimeError), match=r"[Ss]trategy"):
+        model.fit(tf.data.Dataset.from_tensor_slices(data()).batch(16), verbose=0)

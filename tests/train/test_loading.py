@@ -1,6 +1,7 @@
 """`optimizer.save`, `l2o.load` and the optimizers that come with l2o."""
 
 import json
+import os
 import pickle
 import shutil
 
@@ -12,7 +13,9 @@ import tensorflow as tf
 import l2o
 from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
+from l2o.train import RunDirectory, build_strategy, resolve_config
+from l2o.train.summary import Row
 
 NAMES = sorted(OPTIMIZERS.entries)
 
@@ -35,7 +38,8 @@ def assert_same_rule(a, b):
 def test_what_was_saved_is_loaded(name, tmp_path):
     optimizer = small(name, learning_rate=0.5, use_bias=False)
     optimizer.save(tmp_path / "deep" / "er", about="tested")
-    loaded = l2o.load(tmp_path / "deep" / "er")
+    loaded = l2o.load(str(tmp_path / "deep" / "er") + "/")
+    assert saved.read(tmp_path / "deep" / "er").about == "tested"
     assert_same_rule(loaded, optimizer)
     assert not loaded.use_bias
     assert float(loaded.learning_rate) == 1.0
@@ -58,6 +62,69 @@ def test_keras_options_are_taken_by_load(tmp_path):
         l2o.load(tmp_path, clip_norm=1.0)
 
 
+def test_a_run_is_loaded_with_keras_options_too(tmp_path):
+    config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
+    strategy = build_strategy(config)
+    run = RunDirectory(tmp_path)
+    run.write_config(config)
+    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), strategy.training.save_state())
+    loaded = l2o.load(tmp_path, learning_rate=0.25, use_ema=True)
+    assert_same_rule(loaded, strategy.training.optimizer)
+    assert (float(loaded.learning_rate), loaded.use_ema) == (0.25, True)
+
+
+@pytest.mark.parametrize("option", ["learned", "layers", "p"])
+def test_options_of_the_rule_are_not_changed_by_load(tmp_path, option):
+    small().save(tmp_path)
+    with pytest.raises(UserError, match=f"{option} belongs to what was trained"):
+        l2o.load(tmp_path, **{option: None})
+
+
+def test_a_save_that_is_interrupted_leaves_the_file_before(tmp_path, monkeypatch):
+    small().save(tmp_path, about="first")
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    for name in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, die)
+            with pytest.raises(KeyboardInterrupt):
+                small().save(tmp_path, about="second")
+        assert [p.name for p in tmp_path.iterdir()] == ["optimizer.npz"]
+        assert saved.read(tmp_path).about == "first"
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    small().save(tmp_path)
+    before = (tmp_path / "optimizer.npz").read_bytes()
+    for about in (None, b"bytes", 3):
+        with pytest.raises(ValueError, match="Expected a text `about` it"):
+            small().save(tmp_path, about=about)
+    odd = small(kernel_initializer=keras.initializers.Zeros())
+    with pytest.raises(ValueError, match="Expected a plain value of kernel_initializer"):
+        odd.save(tmp_path)
+    assert (tmp_path / "optimizer.npz").read_bytes() == before
+
+
+def test_options_of_numpy_are_plain_values_in_the_file(tmp_path):
+    made = l2o.DMOptimizer(layers=np.array([2, 3]), output_scale=np.float32(0.5))
+    made.save(tmp_path)
+    loaded = l2o.load(tmp_path)
+    assert (loaded.layers, loaded.output_scale) == ((2, 3), 0.5)
+
+
+@pytest.mark.parametrize("name", sorted(l2o.pretrained()))
+def test_rules_compute_in_32_bits_where_keras_has_16(name):
+    keras.config.set_floatx("bfloat16")
+    try:
+        optimizer = l2o.load(name)
+    finally:
+        keras.config.set_floatx("float32")
+    assert {w.dtype for w in optimizer.network.weights} == {"float32"}
+    assert_same_rule(optimizer, l2o.load(name))
+
+
 def test_a_saved_optimizer_has_no_periods(tmp_path):
     small().save(tmp_path)
     with pytest.raises(UserError, match="saved optimizer: it has no periods"):
@@ -73,8 +140,9 @@ def test_a_run_directory_is_not_written_over(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*optimizer\.npz"):
-        small().save(tmp_path / "file")
+    for path in (tmp_path / "file", tmp_path / ("x" * 5000)):
+        with pytest.raises(UserError, match=r"cannot write .*"):
+            small().save(path)
 
 
 def test_a_name_that_is_none_is_told_and_the_nearest(tmp_path, monkeypatch):
@@ -86,7 +154,7 @@ def test_a_name_that_is_none_is_told_and_the_nearest(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", sorted(l2o.pretrained()))
 def test_those_that_come_with_it_are_loaded(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    optimizer = l2o.load(name)
+    optimizer = l2o.load(f"{name}/")
     assert optimizer.name.lower().startswith(name.removesuffix("-digits").replace("-", ""))
     assert "digits" in l2o.pretrained()[name]
     path = l2o.train.loading.SHIPPED / name / "optimizer.npz"
@@ -111,6 +179,32 @@ def test_a_rule_of_ones_own_is_saved_too(tmp_path):
     optimizer = TheirOptimizer(layers=(2,))
     optimizer.save(tmp_path)
     assert_same_rule(l2o.load(tmp_path), optimizer)
+
+
+@pytest.mark.parametrize("name", sorted(l2o.pretrained()))
+def test_loading_leaves_no_trace_in_the_model_that_comes_next(name):
+    found = []
+    for load in (False, True):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(0)
+        if load:
+            optimizer = l2o.load(name)
+            type(optimizer).from_config(optimizer.get_config())
+        layers = [
+            kind(2) for kind in (keras.layers.Dense, keras.layers.LSTMCell, keras.layers.GRUCell)
+        ]
+        layers[0].build((None, 3))
+        found.append(([layer.name for layer in layers], layers[0].kernel.numpy().tolist()))
+    assert found[0] == found[1]
+
+
+def test_a_class_that_could_not_be_loaded_is_not_saved(tmp_path):
+    class Unregistered(l2o.DMOptimizer):
+        pass
+
+    with pytest.raises(ValueError, match="Unregistered could not be loaded again: decorate"):
+        Unregistered(layers=(2,)).save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 ABOUT = {"kind": "l2o>DMOptimizer", "options": {"layers": [3]}, "about": ""}
@@ -173,8 +267,9 @@ def test_weights_of_another_network_are_refused_and_nothing_is_changed():
 def test_a_configuration_is_json_and_runs_nothing():
     config = json.loads(json.dumps(small().get_config()))
     evil = {**config, "learned": "gANjb3MKc3lzdGVtCnEAWAUAAABmYWxzZXEBhXECUnEDLg=="}
-    with pytest.raises(ValueError, match="zip"):
-        l2o.DMOptimizer.from_config(evil)
+    for learned in (evil["learned"], "", "x", 3):
+        with pytest.raises(ValueError, match="what DMOptimizer has learned is damaged"):
+            l2o.DMOptimizer.from_config({**evil, "learned": learned})
     without = {k: v for k, v in config.items() if k != "learned"}
     assert isinstance(l2o.DMOptimizer.from_config(without), TrainableOptimizer)
     assert tf.nest.flatten(config)
