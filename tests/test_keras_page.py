@@ -47,5 +47,4 @@ def test_each_cell_of_the_table_is_a_test(tables, pytestconfig):
     assert len(rows) == len(set(rows)) == tests.count("@feature(")
     for row in rows:
         assert f"def {row}(make" in tests
-    assert "skip" not in tests
-    assert "xfail" not in tests
+    assert not re.search(r"mark\.skip|pytest\.skip|importorskip|xfail", tests)
