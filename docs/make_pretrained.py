@@ -21,8 +21,9 @@ def about(config: dict, periods: int) -> str:
     """Says what a run was trained on."""
     problems = [_problem(spec) for spec in config["problems"]]
     return (
-        f"{config['constructor']}, trained on {'; '.join(problems)}. {periods} periods, "
-        f"seed {config['seed']}, validated without the wrappers."
+        f"{config['constructor']}, trained on {'; '.join(problems)}, each for "
+        f"{config['training']['epochs']} epochs. {periods} periods, seed {config['seed']}, "
+        "validated without the wrappers."
     )
 
 

@@ -171,8 +171,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
                 "or make it inside `strategy.scope()`"
             )
         super().build(variables)
-        # `fit` builds while it traces: a value made inside the trace would be lost, and a
-        # variable whose value was cannot be lifted out of it, which XLA needs.
+        # `fit` builds while it traces. TensorFlow lifts first values out of a trace if they
+        # depend on nothing in it; here none can.
         with tf.init_scope():
             params = [tf.zeros(v.shape, v.dtype) for v in variables]
             state = self.initial_state(params)
