@@ -1,3 +1,4 @@
+import gc
 import os
 import runpy
 import signal
@@ -13,10 +14,20 @@ import keras
 import pytest
 import tensorflow as tf
 
+gc.set_threshold(50_000, 50, 50)
+
 # Two logical devices, so that one machine can test what happens on several.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_looked_at_again():
+    """Traces that TensorFlow keeps would be searched for garbage all the time."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1453,7 +1453,17 @@ def value_at(config, path):
     return value
 
 
-@pytest.mark.parametrize("name", list(CASES))
+# What conv_classifier hands on as mlp_classifier does, and takes long to trace.
+LONG = ["shuffle_buffer (conv_classifier)", "batch_size (conv_classifier)"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.endswith(tuple(LONG)) else name
+        for name in CASES
+    ],
+)
 def test_option_changes_what_it_should(name, tmp_path):
     case = CASES[name]
     typed = [text.replace("{tmp_path}", str(tmp_path)) for text in case.typed]

@@ -72,7 +72,8 @@ def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path):
     assert expected <= kept, "those of all workers are saved"
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_other_and_all_go_on_exactly(undisturbed, tmp_path, victim):
     cwd, _, arguments = undisturbed
     command = [*arguments, *MANY, "directory=two"]
@@ -93,6 +94,7 @@ def test_a_killed_worker_ends_the_other_and_all_go_on_exactly(undisturbed, tmp_p
     check_same(cwd / "two", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, refuse_here):
     cwd, *_ = undisturbed
     shutil.copytree(cwd / "two", tmp_path / "run")

@@ -162,7 +162,9 @@ def test_wrong_options_are_refused_by_path(overrides, words):
         (["training/p_teacher=1"], ["training/p_teacher:", "no teacher"]),
         (["strategy/unroll_distribution=10000000"], ["unroll_distribution:", "1 to 1000000"]),
         (["network/activation=glu", "network/layers=[3]"], ["network:", "cannot be built"]),
-        (["network/layers=[1000000]"], ["network:", "cannot be built"]),
+        pytest.param(
+            ["network/layers=[1000000]"], ["network:", "cannot be built"], marks=pytest.mark.slow
+        ),
         (["strategy/unroll_distribution=0"], ["strategy/unroll_distribution:"]),
         (["strategy/unroll_distribution=1.5"], ["strategy/unroll_distribution:"]),
         (["strategy/annealing_schedule=[1.0]"], ["each of the 20 periods; got 1"]),

@@ -185,7 +185,7 @@ def test_a_rule_of_ones_own_is_saved_too(tmp_path):
 def test_loading_leaves_no_trace_in_the_model_that_comes_next(name):
     found = []
     for load in (False, True):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(0)
         if load:
             optimizer = l2o.load(name)

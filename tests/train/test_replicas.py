@@ -50,9 +50,9 @@ def leaves(carry, count):
     [
         *[(name, "train", "state", "first", 1) for name in OPTIMIZERS],
         # What differs between rules does not depend on these.
-        ("RNNProp", "train", "data", "first", 2),
+        pytest.param("RNNProp", "train", "data", "first", 2, marks=pytest.mark.slow),
         ("RNNProp", "imitate", "data", "first", 2),
-        ("DM", "train", "state", "second", 2),
+        pytest.param("DM", "train", "state", "second", 2, marks=pytest.mark.slow),
     ],
 )
 def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_replica):

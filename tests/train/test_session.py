@@ -65,7 +65,12 @@ def files(path):
             ["strategy/max_stages=2"],
             marks=pytest.mark.slow,
         ),
-        ("CurriculumLearning", ["strategy/schedule=[2,3]"], ["strategy/schedule=[2,3,4]"]),
+        pytest.param(
+            "CurriculumLearning",
+            ["strategy/schedule=[2,3]"],
+            ["strategy/schedule=[2,3,4]"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["periods", "annealing", "stages", "schedule"],
 )

@@ -109,7 +109,7 @@ def meta_step(optimizer, problem, instances, kind="train", **options):
         ("imitate", "state", "first"),
     ],
 )
-@pytest.mark.parametrize("name", ["DM", "RNNProp"])
+@pytest.mark.parametrize("name", ["DM", pytest.param("RNNProp", marks=pytest.mark.slow)])
 def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
@@ -130,10 +130,9 @@ def test_that_of_the_others_is_too(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
 
-# Two rules have lanes of coordinates as DM has, and take as long to compile.
+# Two rules have lanes of coordinates as DM has; all take long to compile.
 ONE_OF_EACH = [
-    pytest.param(name, marks=[] if name in ("DM", "ScaleHierarchical") else pytest.mark.slow)
-    for name in OPTIMIZERS
+    pytest.param(name, marks=[] if name == "DM" else pytest.mark.slow) for name in OPTIMIZERS
 ]
 
 
