@@ -333,6 +333,7 @@ def test_the_meta_gradient_equals_finite_differences(name, second_derivatives, f
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_second_order_differs_from_first(optimizer, problem):
     instance = problem.init(0)
     carry = Carry(*instance, optimizer.initial_state(instance.params))

@@ -1454,7 +1454,10 @@ def value_at(config, path):
 
 
 # What conv_classifier hands on as mlp_classifier does, and takes long to trace.
-LONG = ["shuffle_buffer (conv_classifier)", "batch_size (conv_classifier)"]
+LONG = [
+    f"{option} (conv_classifier)"
+    for option in ("shuffle_buffer", "batch_size", "activation", "dataset")
+]
 
 
 @pytest.mark.parametrize(

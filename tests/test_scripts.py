@@ -89,6 +89,7 @@ def test_evaluate_compares_with_adam(trained):
     assert (cwd / "weights/eval/mlp_classifier.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_loaded_optimizer_trains_a_model_in_another_process(trained):
     cwd, _ = trained
     code = """

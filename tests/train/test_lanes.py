@@ -62,7 +62,12 @@ def by_hand(optimizer, problem, batches, second_derivatives):
 
 @pytest.mark.parametrize("second_derivatives", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("remembers", [False, True], ids=["", "remembers"])
-@pytest.mark.parametrize("name", ["DM", "RNNProp", "ScaleBasic", "ScaleHierarchical"])
+@pytest.mark.parametrize(
+    "name",
+    # Lanes are those of every coordinatewise rule.
+    ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("RNNProp", "ScaleBasic"))]
+    + ["ScaleHierarchical"],
+)
 def test_the_gradient_of_lanes_and_stretches(monkeypatch, name, remembers, second_derivatives):
     keras.utils.set_random_seed(1)
     small = {"param_units": 4} if name == "ScaleHierarchical" else {"layers": (4,)}

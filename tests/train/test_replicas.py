@@ -48,7 +48,12 @@ def leaves(carry, count):
 @pytest.mark.parametrize(
     ("name", "kind", "case", "order", "per_replica"),
     [
-        *[(name, "train", "state", "first", 1) for name in OPTIMIZERS],
+        *[
+            pytest.param(name, "train", "state", "first", 1, marks=pytest.mark.slow)
+            if name in ("RNNProp", "ScaleBasic")
+            else (name, "train", "state", "first", 1)
+            for name in OPTIMIZERS
+        ],
         # What differs between rules does not depend on these.
         pytest.param("RNNProp", "train", "data", "first", 2, marks=pytest.mark.slow),
         ("RNNProp", "imitate", "data", "first", 2),
