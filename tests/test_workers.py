@@ -110,6 +110,7 @@ def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, ref
     check_close(cwd / "two", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_workers_with_different_configs_are_all_refused(tmp_path):
     arguments = ["constructor=RNNProp", *TINY, *MANY]
     both = workers.start(

@@ -116,6 +116,7 @@ def training(replicas, problem):
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices_is_that_on_one_and_goes_on_as_it(two):
     problem = mlp_classifier(layers=[3], batch_size=200)
     options = {"num_periods": 2, "epochs_per_period": 2, "validation_unroll": 3}

@@ -126,6 +126,7 @@ def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind
 @pytest.mark.parametrize(
     "name", [pytest.param("ScaleBasic", marks=pytest.mark.slow), "ScaleHierarchical"]
 )
+@pytest.mark.slow
 def test_that_of_the_others_is_too(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 

@@ -48,6 +48,7 @@ def test_one_trace_for_a_whole_run_with_geometric_lengths():
         assert step.traces("validate") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path):
     options = {
         "training": {
