@@ -23,8 +23,8 @@ from l2o.train.unroll import Carry, batch_at, evaluate, traced_once, unroll
 class Loop(Protocol):
     """Trains models side by side, from their start or from where it stopped."""
 
-    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
-        """Puts fresh models in; None: the optimizer's own learning rate."""
+    def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
+        """Puts fresh models in, each with its learning rate; None: the optimizer's own."""
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """Takes steps.
@@ -60,6 +60,9 @@ def loop_for(
     optimizee: Optimizee = problem if models == 1 else Several(problem, models)
     if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
         return LearnedLoop(optimizee, optimizer, models)
+    floats = {p.dtype for p in problem.init(0).params} == {tf.float32}
+    if models > 1 and floats and is_elementwise(optimizer):
+        return ElementwiseLoop(problem, optimizer, models, rated)
     if keeps_copy(lambda: _copy(optimizer)):
         raise UserError(
             f"{type(optimizer).__name__} keeps a copy of the parameters it was built with, so "
@@ -83,9 +86,9 @@ class LearnedLoop:
         self.models = models
         self._unroll: Callable[..., Any] | None = None
 
-    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
+    def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
         """See `Loop`; it has no learning rate."""
-        assert learning_rate is None
+        assert learning_rates is None
         # As Keras builds it: the draws of a rule that starts from random state are the same.
         starts = [Carry(*one, self.rule.optimizer.initial_state(one.params)) for one in instances]
         self._carry = starts[0] if self.models == 1 else several.stack(starts)
@@ -140,33 +143,21 @@ class KerasLoop:
         self._steps: Callable[..., Any] | None = None
         self._finish = tf.function(self._each.finish, autograph=False)
 
-    def start(self, instances: Sequence[Instance], learning_rate: float | None) -> None:
+    def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
         """See `Loop`."""
         together: Instance = several.stack(instances) if len(instances) > 1 else instances[0]
         params, self._model_state = together
         self._each.put(params)
         self._each.reset()
-        if learning_rate is not None:
-            for optimizer in self._each.optimizers:
-                optimizer.learning_rate = learning_rate
-
-    def _trace(self, model_state: Any, batches: Any, steps: tf.Tensor) -> Any:
-        def step(i: tf.Tensor, model_state: Any, losses: tf.TensorArray) -> Any:
-            f, grads, model_state = evaluate(
-                self.optimizee, self._each.params(), model_state, batch_at(batches, i)
-            )
-            self._each.apply(grads)
-            return i + 1, model_state, losses.write(i, tf.cast(f, tf.float32))
-
-        losses = tf.TensorArray(tf.float32, size=steps)
-        _, model_state, losses = tf.while_loop(
-            lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), model_state, losses)
-        )
-        return model_state, losses.stack()
+        if learning_rates is not None:
+            for optimizer, rate in zip(self._each.optimizers, learning_rates, strict=True):
+                optimizer.learning_rate = rate
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""
-        self._steps = self._steps or traced_once(self._trace, self._model_state, batches)
+        self._steps = self._steps or _compiled(
+            self.optimizee, self._each.params, self._each.apply, self._model_state, batches
+        )
         self._model_state, losses = self._steps(
             self._model_state, batches, tf.constant(steps, tf.int32)
         )
@@ -176,6 +167,126 @@ class KerasLoop:
         """See `Loop`."""
         self._finish()
         return _each(self._each.params(), self._model_state, len(self._each.optimizers))
+
+
+class ElementwiseLoop:
+    """As `KerasLoop`, one optimizer over a variable [models, n] that holds all parameters.
+
+    Args:
+        problem: What the models are instances of.
+        optimizer: Copied; see `is_elementwise`.
+        models: How many, at least 2.
+        rated: Whether it will be given learning rates.
+    """
+
+    def __init__(
+        self, problem: Problem, optimizer: keras.optimizers.Optimizer, models: int, rated: bool
+    ) -> None:
+        self.optimizee = Several(problem, models)
+        self._shapes = [p.shape for p in problem.init(0).params]
+        self._sizes = [shape.num_elements() for shape in self._shapes]
+        self._models = models
+        self._rates = keras.Variable(np.zeros((models, 1)), dtype="float32")
+        config = optimizer.get_config()
+        if rated:
+            # Keras' setter takes one number, and its rules whatever a schedule returns.
+            config["learning_rate"] = _Rates(self._rates)
+        self._optimizer = type(optimizer).from_config(config)
+        self._all = keras.Variable(np.zeros((models, sum(self._sizes))), dtype="float32")
+        self._optimizer.build([self._all])
+        self._initial = [tf.convert_to_tensor(v.value) for v in self._optimizer.variables]
+        self._steps: Callable[..., Any] | None = None
+
+    def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
+        """See `Loop`."""
+        params, self._model_state = several.stack(instances)
+        self._all.assign(self._flat(params))
+        for variable, value in zip(self._optimizer.variables, self._initial, strict=True):
+            variable.assign(value)
+        if learning_rates is not None:
+            self._rates.assign(np.reshape(learning_rates, [-1, 1]))
+
+    def _flat(self, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+        return tf.concat([tf.reshape(t, [self._models, -1]) for t in tensors], axis=1)
+
+    def _params(self) -> list[tf.Tensor]:
+        parts = tf.split(self._all.value, self._sizes, axis=1)
+        pairs = zip(parts, self._shapes, strict=True)
+        return [tf.reshape(part, [self._models, *shape]) for part, shape in pairs]
+
+    def _apply(self, grads: list[tf.Tensor]) -> None:
+        self._optimizer.apply([self._optimizer.scale_loss(self._flat(grads))], [self._all])
+
+    def advance(self, batches: Any, steps: int) -> np.ndarray:
+        """See `Loop`."""
+        self._steps = self._steps or _compiled(
+            self.optimizee, self._params, self._apply, self._model_state, batches
+        )
+        self._model_state, losses = self._steps(
+            self._model_state, batches, tf.constant(steps, tf.int32)
+        )
+        return losses.numpy()
+
+    def end(self) -> list[Instance]:
+        """See `Loop`."""
+        self._optimizer.finalize_variable_values([self._all])
+        return _each(self._params(), self._model_state, self._models)
+
+
+class _Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate for each model: a column."""
+
+    def __init__(self, rates: keras.Variable) -> None:
+        self._rates = rates
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        return self._rates.value
+
+
+# Their rules look at a coordinate and at the step, and at nothing else.
+ELEMENTWISE = ("SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Adagrad", "Adadelta", "Lion")
+
+
+def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Returns whether what an optimizer does to a coordinate depends on no other."""
+    kinds = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm)
+    return type(optimizer) in kinds and clips == (None, None)
+
+
+def _compiled(
+    optimizee: Optimizee,
+    params: Callable[[], list[tf.Tensor]],
+    apply: Callable[[list[tf.Tensor]], None],
+    model_state: Any,
+    batches: Any,
+) -> Callable[..., Any]:
+    """Returns steps of an optimizer that keeps parameters and state in variables.
+
+    Args:
+        optimizee: The models.
+        params: Returns their parameters.
+        apply: Takes a step with their gradients.
+        model_state: Only shapes and dtypes matter.
+        batches: Likewise.
+
+    Returns:
+        (model_state, batches, steps) -> model_state and losses [steps, ...].
+    """
+
+    def run(model_state: Any, batches: Any, steps: tf.Tensor) -> Any:
+        def step(i: tf.Tensor, model_state: Any, losses: tf.TensorArray) -> Any:
+            f, grads, model_state = evaluate(optimizee, params(), model_state, batch_at(batches, i))
+            apply(grads)
+            return i + 1, model_state, losses.write(i, tf.cast(f, tf.float32))
+
+        losses = tf.TensorArray(tf.float32, size=steps)
+        _, model_state, losses = tf.while_loop(
+            lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), model_state, losses)
+        )
+        return model_state, losses.stack()
+
+    return traced_once(run, model_state, batches)
 
 
 def _is_plain(optimizer: TrainableOptimizer) -> bool:

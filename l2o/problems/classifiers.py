@@ -8,6 +8,7 @@ from typing import Annotated
 import keras
 from annotated_types import Ge, Lt
 
+from l2o.errors import UserError
 from l2o.options import Activation, Count, Layers
 from l2o.problems.datasets import load
 from l2o.problems.keras_model import KerasProblem
@@ -25,7 +26,7 @@ def mlp_classifier(
 
     Args:
         layers: Units of each hidden layer [(20,)].
-        dataset: `digits` or a TFDS name, see `datasets.load` ["digits"].
+        dataset: `digits`, `breast_cancer`, `wine` or a TFDS name, see `datasets.load` ["digits"].
         activation: Activation of the hidden layers ["sigmoid"].
         batch_size: Examples in a mini-batch [64].
         shuffle_buffer: How far an example may move in the shuffle [16384].
@@ -78,6 +79,8 @@ def conv_classifier(
         The problem; its parameters are those of the layers, in their order.
     """
     data = load(dataset, image_size)
+    if data.train.images.ndim == 2:
+        raise UserError(f"{dataset} has no images: expected a set of images", "dataset")
 
     def block(filters: int) -> list[keras.layers.Layer]:
         # A bias before the normalisation would have a gradient of nothing but rounding,

@@ -1,4 +1,4 @@
-"""Image-classification data sets: bundled digits, and every TFDS set by its name."""
+"""Classification data sets: those of scikit-learn, and every TFDS image set by its name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from l2o.errors import UserError, nearest
 # A set is held in memory as its images' own dtype; beyond this it is refused.
 LARGEST_SET = 4 * 2**30
 CONNECT_SECONDS = 10
+# They need no download.
+BUNDLED = ("digits", "breast_cancer", "wine")
 
 
 class Split(NamedTuple):
-    """Images [N, height, width, channels] (uint8, or float32 in [0, 1]), labels [N]."""
+    """Images [N, height, width, channels] (uint8, or float32 in [0, 1]), labels [N].
+
+    Of a set without images, features [N, features], float32.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -58,8 +63,9 @@ def load(name: str, image_size: int | None = None) -> Dataset:
     """Loads a data set into memory; the same arguments give the same object.
 
     Args:
-        name: `digits` (1,437 + 360 grey 8x8 images, part of scikit-learn) or the name
-            of a TFDS image-classification set (`mnist`, `cifar10`, `emnist/letters`).
+        name: `digits` (1,437 + 360 grey 8x8 images), `breast_cancer` (455 + 114 examples of
+            30 features) or `wine` (142 + 36 of 13), which are part of scikit-learn; or the
+            name of a TFDS image-classification set (`mnist`, `cifar10`, `emnist/letters`).
         image_size: Resize images to this many pixels squared; None keeps them.
 
     Returns:
@@ -76,8 +82,15 @@ def load(name: str, image_size: int | None = None) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _load(name: str, image_size: int | None) -> Dataset:
-    dataset = _digits() if name == "digits" else _tfds(name, image_size)
-    if image_size is None or dataset.train.images.shape[1:3] == (image_size, image_size):
+    if name in BUNDLED:
+        dataset = _digits() if name == "digits" else _table(name)
+    else:
+        dataset = _tfds(name, image_size)
+    if image_size is None:
+        return dataset
+    if dataset.train.images.ndim == 2:
+        raise UserError(f"{name} has no images: expected image_size=null")
+    if dataset.train.images.shape[1:3] == (image_size, image_size):
         return dataset
     return dataset._replace(
         train=_resized(dataset.train, image_size), test=_resized(dataset.test, image_size)
@@ -98,6 +111,24 @@ def _digits() -> Dataset:
         images, labels.astype(np.int32), test_size=360, random_state=0, stratify=labels
     )
     return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
+
+
+def _table(name: str) -> Dataset:
+    """Returns a set of standardised features: mean 0 and variance 1 on the training split."""
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    features, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(
+        features, labels.astype(np.int32), test_size=0.2, random_state=0, stratify=labels
+    )
+    scaler = StandardScaler().fit(x_train)
+    train, test = (
+        Split(scaler.transform(x).astype(np.float32), y)
+        for x, y in ((x_train, y_train), (x_test, y_test))
+    )
+    return Dataset(name, train, test, int(labels.max()) + 1)
 
 
 def _tfds(name: str, image_size: int | None) -> Dataset:
@@ -126,16 +157,18 @@ def _tfds(name: str, image_size: int | None) -> Dataset:
 def _prepared_builder(name: str) -> Any:
     # The syntax TFDS itself allows is wider: `namespace:name` runs code from elsewhere.
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
-        raise UserError(f"{name!r} is not the name of a data set: expected digits or a TFDS name")
+        raise UserError(
+            f"{name!r} is not the name of a data set: expected {', '.join(BUNDLED)} or a TFDS name"
+        )
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name)
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        known = [*BUNDLED, *tfds.list_builders(with_community_datasets=False)]
         raise UserError(
-            f"no data set called {name!r}{nearest(name, known)}: expected digits, the name of a "
-            f"TFDS set, or one prepared in {tfds.core.constants.DATA_DIR}"
+            f"no data set called {name!r}{nearest(name, known)}: expected "
+            f"{', '.join(BUNDLED)}, the name of a TFDS set, or one prepared in {tfds.core.constants.DATA_DIR}"
         ) from None
     if not builder.is_prepared():
         _download(tfds, name, builder)

@@ -163,6 +163,48 @@ class KerasProblem(Problem):
             rows = tf.nest.map_structure(lambda x: tf.gather(x, batch.indices), self._examples)
             batch = self.dataset.train.ready(rows)
         inputs, targets = batch
+        outputs, penalties, after = self._call(params, model_state, inputs, self._mode)
+        return self._total(targets, outputs, penalties), after
+
+    def score(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what `model.evaluate` reports for a batch, as a pure function.
+
+        Args:
+            params: As in `Instance`.
+            model_state: As in `Instance`.
+            batch: Inputs and targets, as `Split.all` returns them.
+
+        Returns:
+            The loss, penalties included, and the accuracy; NaN where that means nothing.
+        """
+        inputs, targets = batch
+        inference = dict.fromkeys(self._mode, False)
+        outputs, penalties, _ = self._call(params, model_state, inputs, inference)
+        if not self.classifies:
+            right = tf.constant([float("nan")])
+        elif isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
+            right = keras.metrics.sparse_categorical_accuracy(targets, outputs)
+        else:
+            right = keras.metrics.categorical_accuracy(targets, outputs)
+        accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
+        return self._total(targets, outputs, penalties), accuracy
+
+    def _total(self, targets: Any, outputs: Any, penalties: Sequence[Any]) -> tf.Tensor:
+        loss = tf.reduce_mean(self.loss(targets, outputs))
+        for penalty in penalties:
+            loss += tf.cast(tf.reduce_sum(penalty), loss.dtype)
+        return loss
+
+    def _call(
+        self,
+        params: Sequence[tf.Tensor],
+        model_state: Sequence[tf.Tensor],
+        inputs: Any,
+        mode: dict[str, bool],
+    ) -> tuple[Any, list[Any], list[tf.Tensor]]:
+        """Returns outputs, penalties and the new model state."""
         model = self._model
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         # The gradient of an embedding is sparse, which no rule expects; a reshape's is not.
@@ -171,12 +213,13 @@ class KerasProblem(Problem):
         # The body of `stateless_call`, which itself skips `__call__`: layers inside a layer
         # whose `call` takes no `training` would not learn that this is training.
         with keras.StatelessScope(state_mapping=list(values), collect_losses=True) as scope:
-            outputs = model(inputs, **self._mode)
+            outputs = model(inputs, **mode)
             penalties = model.losses
-        loss = tf.reduce_mean(self.loss(targets, outputs))
-        for penalty in penalties:
-            loss += tf.cast(tf.reduce_sum(penalty), loss.dtype)
-        return loss, [scope.get_current_value(v) for v in model.non_trainable_variables]
+        return (
+            outputs,
+            penalties,
+            [scope.get_current_value(v) for v in model.non_trainable_variables],
+        )
 
     def batches(self, seed: int, start: int, count: int) -> Any:
         """See `Problem.batches`; inputs and targets, each array [count, batch, ...]."""

@@ -8,7 +8,14 @@ from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate import Run, best, loops, run, runs, sweep
 from l2o.optimizer import OPTIMIZERS
-from l2o.problems import KerasProblem, conv_classifier, keras_problem, mlp_classifier
+from l2o.problems import (
+    KerasProblem,
+    Quadratic,
+    RandomScaling,
+    conv_classifier,
+    keras_problem,
+    mlp_classifier,
+)
 from l2o.train import several
 
 
@@ -218,6 +225,7 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, cr
     # Two stretches, and groups of two and of one.
     monkeypatch.setattr(runs, "STRETCH", 3)
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
+    monkeypatch.setattr(runs, "SMALL_MODELS_AT_ONCE", 2)
     optimizer = create()
     if not isinstance(optimizer, l2o.DMOptimizer):
         # The others would mostly wait for the compiler.
@@ -235,6 +243,68 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, cr
         assert np.ptp(losses) > 0
         np.testing.assert_allclose(got.losses[k], losses, rtol=1e-4)
         np.testing.assert_allclose(got.train_loss[k], end, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["RMSprop", "AdamW", "SGD with momentum"],
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in loops.ELEMENTWISE
+            if name not in ("RMSprop", "AdamW")
+        ),
+    ],
+)
+def test_rates_side_by_side_are_each_what_it_is_alone(problem, name):
+    kind = getattr(keras.optimizers, name.split()[0])
+    more = {"momentum": 0.9, "nesterov": True} if "momentum" in name else {}
+    assert loops.is_elementwise(kind(0.1, **more))
+    got = sweep(problem, lambda: kind(0.5, **more), [0.1, 0.01], 4, [3, 4])
+    for rate, swept in got.items():
+        for k, seed in enumerate((3, 4)):
+            # One model: with an optimizer of its own, as Keras made it.
+            alone = run(problem, kind(rate, **more), 4, [seed])
+            np.testing.assert_allclose(swept.losses[k], alone.losses[0], rtol=1e-4)
+            np.testing.assert_allclose(swept.train_loss[k], alone.train_loss[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adam(clipnorm=1.0),
+        keras.optimizers.SGD(global_clipnorm=1.0),
+        keras.optimizers.Lamb(),
+        keras.optimizers.Adafactor(),
+        l2o.DMOptimizer(),
+    ],
+    ids=lambda o: o.name,
+)
+def test_what_looks_at_several_coordinates_is_not_elementwise(optimizer):
+    assert not loops.is_elementwise(optimizer)
+
+
+def test_a_problem_without_data_is_measured_by_its_objective():
+    problem = Quadratic(dimensions=3)
+    got = run(problem, keras.optimizers.SGD(0.01), 5, [1, 2])
+    rng = seeding.generator(2, seeding.EVALUATION)
+    (theta,), (w, y) = problem.init(seeding.draw(rng))
+    theta, w, y = (np.array(t, np.float64) for t in (theta, w, y))
+    for i in range(5):
+        error = w @ theta - y
+        np.testing.assert_allclose(got.losses[1, i], error @ error, rtol=1e-4)
+        theta = theta - 0.01 * 2 * w.T @ error
+    error = w @ theta - y
+    np.testing.assert_allclose(got.train_loss[1], error @ error, rtol=1e-4)
+    for measure in (got.train_accuracy, got.test_loss, got.test_accuracy):
+        assert np.isnan(measure).all()
+    learned = run(problem, l2o.DMOptimizer(layers=(3,)), 5, [1, 2])
+    np.testing.assert_allclose(learned.losses[:, 0], got.losses[:, 0], rtol=1e-6)
+
+
+def test_a_wrapper_with_data_is_not_measured(problem):
+    with pytest.raises(UserError, match="neither a Keras model nor a problem without data"):
+        run(RandomScaling(problem), keras.optimizers.SGD(0.01), 5, [1])
 
 
 def test_a_model_that_diverges_with_a_learned_optimizer_does_not_stop_the_others(monkeypatch):

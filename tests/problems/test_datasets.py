@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from l2o.errors import UserError
-from l2o.problems import datasets, mlp_classifier
+from l2o.problems import conv_classifier, datasets, mlp_classifier
 
 
 @pytest.fixture
@@ -148,3 +148,39 @@ def test_names_that_are_none(data_dir, name):
     with pytest.raises(UserError) as error:
         datasets.load(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "classes", "sizes"),
+    [("breast_cancer", 30, 2, (455, 114)), ("wine", 13, 3, (142, 36))],
+)
+def test_tables_are_standardised_by_what_is_trained_on(name, features, classes, sizes):
+    data = datasets.load(name)
+    assert (data.train.size, data.test.size) == sizes
+    assert data.train.images.shape == (sizes[0], features)
+    assert data.classes == classes == len(set(data.test.labels))
+    np.testing.assert_allclose(data.train.images.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(data.train.images.std(0), 1, atol=1e-5)
+    assert abs(data.test.images.mean(0)).max() > 0.01
+    # A line through it tells most of them apart: rows and labels belong together.
+    x = np.c_[data.train.images, np.ones(sizes[0])]
+    line = np.linalg.lstsq(x, np.eye(classes)[data.train.labels], rcond=None)[0]
+    found = (np.c_[data.test.images, np.ones(sizes[1])] @ line).argmax(1)
+    assert np.mean(found == data.test.labels) > 0.9
+    loss, _ = mlp_classifier(dataset=name, layers=[3]).objective(
+        *mlp_classifier(dataset=name, layers=[3]).init(0), data.train.all()
+    )
+    assert 0 < loss < 3
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: conv_classifier(dataset="wine"),
+        lambda: mlp_classifier(dataset="wine", image_size=8),
+    ],
+)
+def test_a_table_has_no_images(refused):
+    with pytest.raises(UserError, match="wine has no images") as error:
+        refused()
+    assert error.value.path == "dataset"
