@@ -1,6 +1,6 @@
 """Evaluates a Keras optimizer, Adam by default, over learning rates."""
 
-from config.command_line import Parser, import_tensorflow, positive, rates, run
+from config.command_line import Parser, begin, positive, rates, run
 from config.overrides import merge_overrides
 
 
@@ -28,8 +28,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     options = merge_overrides({}, args.options)
 
-    import_tensorflow(args)
-    from l2o.evaluate.session import baseline
+    begin(args)
+    from l2o.evaluate.sweeping import baseline
 
     baseline(
         args.optimizer, args.problem, options, args.learning_rates, args.steps, args.seeds,

@@ -1,35 +1,42 @@
-"""Compares a trained optimizer with Adam."""
+"""Compares trained optimizers with tuned baselines and writes a report."""
 
-from config.command_line import Parser, import_tensorflow, natural, positive, run
+from config.command_line import Parser, begin, natural, positive, positive_number, run
 from config.overrides import merge_overrides
 
 
 def main() -> None:
     """Parses, loads, runs, reports."""
     parser = Parser(
-        "Train models with a learned optimizer and with Adam at its best learning rate.",
-        "python evaluate.py weights/ --problem mlp_classifier activation=relu layers=[20,20]",
+        "Train models with learned optimizers, and with SGD, RMSprop, Adam and AdamW at their best "
+        "learning rates.",
+        "python evaluate.py weights/ --problem mlp_classifier activation=relu layers=[20,20]\n"
+        "  python evaluate.py weights/ rnnprop-digits --suite generalization",
     )
     parser.add_argument(
-        "directory", metavar="DIRECTORY", help="a run, a saved optimizer, or a name"
+        "words",
+        nargs="+",
+        metavar="DIRECTORY ... [key=value ...]",
+        help="runs, saved optimizers, or names; then options of the problems, see README.md",
     )
-    parser.add_argument(
-        "options", nargs="*", metavar="key=value", help="options of the problem, see README.md"
-    )
-    parser.add_argument("--problem", default="mlp_classifier", help="[mlp_classifier]")
+    parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
+    parser.add_argument("--suite", metavar="NAME", help="problems by name: generalization")
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
-    parser.add_argument(
-        "--period", type=natural, help="which period's weights [best validation loss]"
-    )
+    parser.add_argument("--target", type=positive_number, help="count the steps to this loss")
+    parser.add_argument("--output", metavar="DIRECTORY", help="of the report [the first one]")
+    parser.add_argument("--period", type=natural, help="whose weights [best validation loss]")
     parser.add_argument("--stage", type=natural, help="of which stage, if the run has stages")
     args = parser.parse_intermixed_args()
-    options = merge_overrides({}, args.options)
+    given = [word for word in args.words if "=" not in word]
+    options = merge_overrides({}, [word for word in args.words if "=" in word])
+    if not given:
+        parser.error("expected a DIRECTORY")
 
-    import_tensorflow(args)
-    from l2o.evaluate.session import evaluate
+    begin(args)
+    from l2o.evaluate.session import Request, evaluate
 
-    evaluate(args.directory, args.problem, options, args.steps, args.seeds, args.period, args.stage)
+    flags = {name: value for name, value in vars(args).items() if name in Request._fields}
+    evaluate(Request(given, options=options, **flags))
 
 
 if __name__ == "__main__":

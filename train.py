@@ -1,6 +1,6 @@
 """Meta-trains a learned optimizer."""
 
-from config.command_line import Parser, import_tensorflow, run
+from config.command_line import Parser, begin, run
 from config.overrides import merge_all
 
 
@@ -18,14 +18,15 @@ def main() -> None:
     parser.add_argument(
         "--initialize", action="store_true", help="write config.json for resume.py and stop"
     )
+    parser.add_argument("--tensorboard", action="store_true", help="write curves for it too")
     args = parser.parse_intermixed_args()
     presets = [name for name in args.preset.split(",") if name]
     config = merge_all(args.config, presets, args.overrides)
 
-    import_tensorflow(args)
+    begin(args)
     from l2o.train.session import start
 
-    start(config, initialize=args.initialize)
+    start(config, initialize=args.initialize, tensorboard=args.tensorboard)
 
 
 if __name__ == "__main__":

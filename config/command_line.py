@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.add_argument("--quiet", action="store_true", help="print nothing but errors")
         devices = self.add_mutually_exclusive_group()
         devices.add_argument("--cpu", action="store_true", help="compute on no GPU")
         devices.add_argument(
@@ -56,6 +57,14 @@ def natural(text: str) -> int:
     return value
 
 
+def positive_number(text: str) -> float:
+    """Argument type: a number above 0."""
+    values = rates(text)
+    if len(values) != 1:
+        raise argparse.ArgumentTypeError(f"expected one number; got {text!r}")
+    return values[0]
+
+
 def numbers(text: str) -> list[int]:
     """Argument type: integers of at least 0 separated by commas."""
     try:
@@ -75,8 +84,10 @@ def rates(text: str) -> list[float]:
     return values
 
 
-def import_tensorflow(args: argparse.Namespace) -> None:
+def begin(args: argparse.Namespace) -> None:
     """Imports l2o, and so TensorFlow, without its start-up messages; chooses devices.
+
+    With `--quiet` nothing is printed from here on but errors.
 
     They would bury the one line that matters. Some are written before any log level
     counts, so the file descriptor itself is closed meanwhile; an error still comes out.
@@ -95,6 +106,8 @@ def import_tensorflow(args: argparse.Namespace) -> None:
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     l2o.train.use_devices(args.cpu, args.gpus)
+    if args.quiet:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -10,6 +10,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile more than they run: without optimization that is a fifth faster.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# Every result is computed; a test of the cache has a folder of its own.
+os.environ["L2O_CACHE"] = ""
+
 import keras
 import pytest
 import tensorflow as tf

@@ -69,24 +69,26 @@ def test_train_writes_a_run(trained):
     assert printed.splitlines()[-1].startswith("next: python evaluate.py weights --problem")
 
 
-def test_evaluate_compares_with_adam(trained):
+def test_evaluate_compares_with_tuned_baselines(trained):
     cwd, _ = trained
     options = ["--problem", "mlp_classifier", "layers=[3]", "--steps", "4", "--seeds", "2"]
     printed = succeed(cwd, "evaluate", "weights/", *options, "--period", "0")
-    assert "RNNPropOptimizer" in printed
-    assert "Adam (learning rate" in printed
-    assert "weights of period 0" in printed
-    assert printed.splitlines()[-1].startswith("next: ")
+    assert "weights: RNNProp, period 0" in printed
+    for name in ("SGD", "RMSprop", "Adam", "AdamW"):
+        assert f"\n{name} " in printed
+    assert printed.splitlines()[-1] == "next: python evaluate.py weights/ --suite generalization"
     result = json.loads((cwd / "weights/eval/mlp_classifier.json").read_text())
-    learned, adam = result["optimizers"].values()
-    assert len(learned["train_loss"]["values"]) == 2
-    assert result["ratio"] == pytest.approx(
-        learned["train_loss"]["mean"] / adam["train_loss"]["mean"]
+    learned = result["optimizers"]["weights"]
+    best = result["optimizers"][result["best_baseline"]]
+    assert len(learned["measures"]["train_loss"]["values"]) == 2
+    assert learned["ratio_to_best"]["value"] == pytest.approx(
+        learned["measures"]["train_loss"]["mean"] / best["measures"]["train_loss"]["mean"]
     )
-    rates = result["adam_mean_train_loss"]
-    assert set(rates) == {"0.003", "0.01", "0.03", "0.1", "0.3"}
-    assert adam["train_loss"]["mean"] == min(rates.values())
     assert (cwd / "weights/eval/mlp_classifier.png").read_bytes().startswith(b"\x89PNG")
+    page = (cwd / "weights/report.html").read_text()
+    assert "Meta-training" in page
+    assert "--period 0" in page
+    assert "&quot;constructor&quot;: &quot;RNNProp&quot;" in page
 
 
 @pytest.mark.slow
@@ -132,7 +134,7 @@ def test_initialize_then_resume_equals_train(trained, tmp_path, refuse_here):
     assert "resume.py weights" in succeed(tmp_path, "train", *arguments)
     assert [p.name for p in (tmp_path / "weights").iterdir()] == ["config.json"]
     assert "train with: python resume.py" in refuse_here(tmp_path, "evaluate", "weights")
-    succeed(tmp_path, "resume", "weights")
+    assert succeed(tmp_path, "resume", "weights", "--quiet") == ""
     assert (tmp_path / "weights/summary.csv").read_bytes() == (
         cwd / "weights/summary.csv"
     ).read_bytes()
@@ -153,7 +155,7 @@ def test_killed_and_resumed_equals_undisturbed(trained, tmp_path):
     undisturbed = files(cwd / "weights")
     for name in ("summary.csv", "config.json"):
         assert (tmp_path / "weights" / name).read_bytes() == undisturbed[Path(name)]
-    for name in (p for p in undisturbed if p.suffix == ".npz"):
+    for name in (p for p in undisturbed if p.parts[0] == "checkpoints"):
         with np.load(cwd / "weights" / name) as a, np.load(tmp_path / "weights" / name) as b:
             assert a.files == b.files
             for key in a.files:
@@ -217,6 +219,11 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, refuse_here, argum
         ("evaluate", ["weights", "--period", "7"], ["no period 7"]),
         ("evaluate", ["weights", "layer=[3]"], ["layer:", "layers"]),
         ("evaluate", ["weights", "--steps", "0"], ["--steps", "expected 1 to"]),
+        ("evaluate", ["weights", "--suite", "generl"], ["--suite", "generalization"]),
+        ("evaluate", ["weights", "dataset=wine", "--problem", "conv_classifier"], ["wine has no"]),
+        ("evaluate", ["weights", "--target", "-1"], ["--target", "positive numbers"]),
+        ("evaluate", ["layers=[3]"], ["expected a DIRECTORY"]),
+        ("evaluate", ["--quiet", "weights", "nowhere"], ["nowhere is not a run directory"]),
         ("baseline", ["--optimizer", "Adan"], ["--optimizer", "Adam"]),
         ("baseline", ["--learning-rates", "0.1,x"], ["--learning-rates", "0.1,x"]),
         ("baseline", ["--output", "no/such/b.json"], ["--output", "no/such"]),

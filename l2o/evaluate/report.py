@@ -1,4 +1,4 @@
-"""Runs as numbers for people and for programs."""
+"""Runs and comparisons as numbers for people and for programs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from l2o.disk.files import write_atomically
+from l2o.evaluate import metrics
+from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.runs import Run
 
 TITLES = {
@@ -18,7 +20,10 @@ TITLES = {
     "train_accuracy": "train acc",
     "test_loss": "test loss",
     "test_accuracy": "test acc",
+    **{f"loss_at_{step}": f"at {step:,}" for step in metrics.MILESTONES},
+    "log_area": "log-loss",
 }
+FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -32,16 +37,9 @@ def summary(run: Run) -> dict[str, Any]:
         the values themselves; and how many models diverged. Values that are not finite
         are null.
     """
-    taken = _taken([run])
-    measured = np.array([getattr(run, name) for name in taken])
-    found: dict[str, Any] = {"diverged": _diverged(measured)}
-    for name in taken:
-        values = getattr(run, name)
-        found[name] = {
-            "mean": _mean(values),
-            "std": _spread(values),
-            "values": [float(v) for v in values],
-        }
+    found: dict[str, Any] = {"diverged": int(metrics.diverged(run).sum())}
+    for name in _taken([run]):
+        found[name] = _spread_of(getattr(run, name))
     return _finite(found)
 
 
@@ -59,25 +57,104 @@ def table(runs: Mapping[str, Run]) -> str:
     rows = [["optimizer", *(TITLES[name] for name in taken)]]
     for label, run in runs.items():
         rows.append([label, *(_cell(name, getattr(run, name)) for name in taken)])
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as lines, the first one underlined."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
+    """Returns a comparison as the cells of a table, one row for each optimizer.
+
+    Args:
+        comparison: What is shown.
+        brief: Only what a terminal has room for [False].
+
+    Returns:
+        The titles, then the learned optimizers and the baselines, the best of which has a *.
+    """
+    entries = comparison.entries()
+    measured = {
+        label: metrics.per_seed(entry.run, comparison.target) for label, entry in entries.items()
+    }
+    taken = [name for name in TITLES if any(name in values for values in measured.values())]
+    if brief:
+        taken = [name for name in taken if name in ("train_loss", "test_loss", "test_accuracy")]
+    titles = ["optimizer", "ratio to best", *(TITLES[name] for name in taken)]
+    titles += [] if brief else [f"steps to {comparison.target:.3g}"]
+    diverged = any(values["diverged"].any() for values in measured.values())
+    titles += ["diverged"] if diverged or not brief else []
+    found = [[*titles, "time"]]
+    for label, entry in entries.items():
+        values = measured[label]
+        star = " *" if label == comparison.best else ""
+        cells = [label + star, ratio_text(comparison.ratio(label))]
+        cells += [_cell(name, values[name]) if name in values else "" for name in taken]
+        cells += [] if brief else [_steps_text(values["steps_to_target"])]
+        if diverged or not brief:
+            cells.append(f"{100 * values['diverged'].mean():.0f} %")
+        found.append([*cells, f"{entry.time:.1f}x"])
+    return found
+
+
+def ratio_text(ratio: metrics.Ratio) -> str:
+    """Returns `0.70 [0.62, 0.79]`; `diverged` where it is not finite."""
+    if not math.isfinite(ratio.value):
+        return "diverged"
+    if ratio.low is None or ratio.high is None:
+        return _short(ratio.value)
+    return f"{_short(ratio.value)} [{_short(ratio.low)}, {_short(ratio.high)}]"
+
+
+def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
+    """Returns a comparison as JSON has it, every number of every seed but the curves.
+
+    Args:
+        comparison: What is written.
+        seeds: How many each optimizer trained.
+    """
+    optimizers: dict[str, Any] = {}
+    for label, entry in comparison.entries().items():
+        values = metrics.per_seed(entry.run, comparison.target)
+        optimizers[label] = {
+            "learned": label in comparison.learned,
+            "ratio_to_best": comparison.ratio(label)._asdict(),
+            "time_per_step_relative_to_adam": entry.time,
+            "tuning": entry.rates and {f"{r:g}": entry.rates[r] for r in entry.rates},
+            "measures": {name: _spread_of(own) for name, own in values.items()},
+        }
+    return {
+        **comparison.case._asdict(),
+        "seeds": list(range(seeds)),
+        "best_baseline": comparison.best,
+        "target_loss": comparison.target,
+        "optimizers": optimizers,
+    }
+
+
+def curves(comparison: Comparison) -> dict[str, np.ndarray]:
+    """Returns what `content` leaves out: by label [seeds, steps], all mini-batch losses."""
+    return {f"losses/{label}": entry.run.losses for label, entry in comparison.entries().items()}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes JSON atomically; numbers that are not finite become null.
 
     Args:
         path: The file; its directory exists.
-        content: Nested objects, lists, strings and numbers (NumPy's too).
+        value: Nested objects, lists, strings and numbers (NumPy's too).
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
     """
-    write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False).encode())
+    write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False).encode())
 
 
 def _taken(runs: Sequence[Run]) -> list[str]:
@@ -85,35 +162,51 @@ def _taken(runs: Sequence[Run]) -> list[str]:
     # everywhere; the training loss is always taken.
     return [
         name
-        for name in TITLES
+        for name in FINAL
         if name == "train_loss" or not all(np.isnan(getattr(run, name)).all() for run in runs)
     ]
 
 
 def _cell(name: str, values: np.ndarray) -> str:
-    if diverged := _diverged(values[np.newaxis]):
-        return f"{diverged} of {len(values)} diverged"
-    mean, spread = _mean(values), _spread(values) or 0.0
+    if lost := int(np.sum(~np.isfinite(values))):
+        return f"{lost} of {len(values)} diverged"
+    mean, spread = float(np.mean(values)), _deviation(values) or 0.0
     if name.endswith("accuracy"):
         return f"{100 * mean:5.1f} ± {100 * spread:.1f} %"
-    # A loss that explodes without overflowing would need forty columns as a decimal.
-    digits = ".4f" if max(mean, spread) < 1000 else ".3g"
+    if name.startswith("loss_at"):
+        return f"{mean:.3g}"
+    if name == "log_area":
+        return f"{mean:.2f}"
+    # A loss that explodes without overflowing would need forty columns as a decimal, and a
+    # tiny one would be 0.
+    digits = ".4f" if 0.01 <= max(mean, spread) < 1000 else ".3g"
     return f"{mean:{digits}} ± {spread:{digits}}"
 
 
-def _diverged(measured: np.ndarray) -> int:
-    # [measures, seeds] -> number of seeds.
-    return int(np.sum(~np.isfinite(measured).all(axis=0)))
+def _steps_text(values: np.ndarray) -> str:
+    # The median seed may be one that never gets there.
+    median = float(np.quantile(values, 0.5, method="inverted_cdf"))
+    return f"{median:,.0f}" if math.isfinite(median) else "never"
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values))
+def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return "inf"
+    if 100 <= value < 1e5:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if 0.01 <= value < 100 else f"{value:.2g}"
 
 
-def _spread(values: np.ndarray) -> float | None:
+def _spread_of(values: np.ndarray) -> dict[str, Any]:
+    with np.errstate(invalid="ignore"):  # inf - inf: not finite is an answer here
+        mean = float(np.mean(values))
+    return {"mean": mean, "std": _deviation(values), "values": [float(v) for v in values]}
+
+
+def _deviation(values: np.ndarray) -> float | None:
     if len(values) < 2:
         return None
-    with np.errstate(invalid="ignore"):  # inf - inf: not finite is an answer here
+    with np.errstate(invalid="ignore"):
         return float(np.std(values, ddof=1))
 
 

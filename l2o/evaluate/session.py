@@ -1,184 +1,148 @@
-"""An evaluation session: what evaluate.py and baseline.py do with their arguments."""
+"""An evaluation session: what evaluate.py does with its arguments."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from l2o.errors import UserError
-from l2o.evaluate import plot, report
-from l2o.evaluate.runs import best, run, sweep
-from l2o.options import options_of
-from l2o.problems import PROBLEMS, KerasProblem
+from l2o.evaluate import report
+from l2o.evaluate.baselines import BASELINES
+from l2o.evaluate.cache import Cache, default_folder
+from l2o.evaluate.comparison import compare, probed
+from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
+from l2o.evaluate.suites import SUITES, Case, resolved
+from l2o.evaluate.writing import write
+from l2o.problems import PROBLEMS, Problem
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
-from l2o.train.build import problem_from
-from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
+from l2o.train.build import problem_from, resolve_config
 from l2o.train.progress import Live
-from l2o.train.summary import Row
-
-# Adam's grid; its best rate on the problem at hand is what the learned optimizer meets.
-ADAM_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 @stoppable()
-def evaluate(
-    directory: str,
-    problem_name: str,
-    options: Mapping[str, Any],
-    steps: int,
-    seeds: int,
-    period: int | None,
-    stage: int | None = None,
-) -> None:
-    """Compares a run's optimizer with Adam; prints a table, writes JSON and a picture.
+def evaluate(request: Request) -> None:
+    """Compares optimizers with tuned baselines; prints tables, writes results and a report.
 
     Args:
-        directory: What `l2o.load` takes: a run directory, a saved optimizer, or the name of
-            one that comes with l2o.
-        problem_name: A registered problem.
-        options: The problem's options.
-        steps: Training steps of each model.
-        seeds: How many models each optimizer trains.
-        period: Of a run: whose weights; None: those that validated best.
-        stage: Of which stage; None: see `RunDirectory.find` [None].
+        request: What is asked for.
 
     Raises:
-        UserError: If the run, the period or the problem does not exist.
+        UserError: If an optimizer, a period, a problem or a suite does not exist, a baseline
+            diverges at every rate, or something cannot be written.
     """
-    directory_run = RunDirectory(directory)
-    optimizer = load(directory, period, stage)
-    row = directory_run.find(period, stage) if directory_run.exists() else None
-    problem = _keras_problem(problem_name, options)
-    chosen = range(seeds)
-    total = steps * seeds * (1 + len(ADAM_RATES))
+    learned = _load_all(request)
+    cases = _cases(request, next(iter(learned.values())))
+    problems = [_problem(case, alone=len(cases) == 1) for case in cases]
+    place = RunDirectory(request.output or request.given[0])
+    # Before the work, if it cannot be made.
+    place.evaluation_path("")
+    cache = Cache(default_folder())
+    optimizers = {label: one.optimizer for label, one in learned.items()}
+    found = []
     with Live() as progress:
-        step = _counter(progress, total)
-        runs = {optimizer.name: run(problem, optimizer, steps, chosen, on_steps=step("learned"))}
-        adam = sweep(problem, "Adam", ADAM_RATES, steps, chosen, on_steps=step("Adam"))
-    rate = best(adam)
-    runs[f"Adam (learning rate {rate:g})"] = adam[rate]
-    ratio = float(runs[optimizer.name].train_loss.mean() / adam[rate].train_loss.mean())
-    title = _title(problem_name, options, steps, seeds)
-    print(f"{title}\nweights of {_which(directory_run, row) if row else directory}")
-    print(report.table(runs))
-    print(f"mean training loss, learned / Adam at its best: {ratio:.2f}")
-    target = directory_run.evaluation_path(problem_name)
-    content = {
-        "problem": problem_name,
-        "options": dict(options),
-        "steps": steps,
-        "seeds": list(chosen),
-        "stage": row and row.stage,
-        "period": row and row.period,
-        "ratio": ratio,
-        "optimizers": {label: report.summary(r) for label, r in runs.items()},
-        "adam_mean_train_loss": {f"{r:g}": adam[r].train_loss.mean() for r in adam},
-        "losses": {label: r.losses.mean(0).tolist() for label, r in runs.items()},
-    }
-    _write(target, content, lambda path: plot.loss_curves(path, runs, title))
-    print(f"next: python evaluate.py {directory} --problem {problem_name} activation=relu")
+        for i, (case, problem) in enumerate(zip(cases, problems, strict=True)):
+            told = _teller(progress, cases, i, request.seeds * (len(learned) + 6 * len(BASELINES)))
+            found.append(
+                compare(case, problem, optimizers, request.seeds, cache, request.target, told)
+            )
+        probes = {k: probed(cases[0], problems[0], o, cache) for k, o in optimizers.items()}
+    for label, one in learned.items():
+        print(f"{label}: {one.weights()}")
+    evaluation = Evaluation(request, place, learned, found, probes)
+    print("\n".join(_printed(evaluation)))
+    if cache.failure:
+        print(cache.failure)
+    write(evaluation)
+    print(f"{place.path / 'report.html'} is written; numbers and pictures: {place.path / 'eval'}")
+    more = ["--problem", "conv_classifier"] if request.suite else ["--suite", "generalization"]
+    print(f"next: python evaluate.py {request.directories()} {' '.join(more)}")
 
 
-@stoppable()
-def baseline(
-    optimizer: str,
-    problem_name: str,
-    options: Mapping[str, Any],
-    rates: Sequence[float],
-    steps: int,
-    seeds: int,
-    output: str,
-) -> None:
-    """Sweeps the learning rate of a Keras optimizer; prints, writes, draws.
-
-    Args:
-        optimizer: Its Keras class name.
-        problem_name: A registered problem.
-        options: The problem's options.
-        rates: The learning rates.
-        steps: Training steps of each model.
-        seeds: How many models each rate trains.
-        output: JSON file; the picture lies beside it.
-
-    Raises:
-        UserError: If the optimizer or the problem does not exist, or no rate converges.
-    """
-    KERAS_OPTIMIZERS.find(optimizer, "--optimizer")
-    problem = _keras_problem(problem_name, options)
-    target = Path(output)
-    if not target.parent.is_dir():
-        raise UserError(f"--output: no directory {target.parent}")
-    if target.exists() and not target.is_file():
-        raise UserError(f"--output: {target} is not a file")
-    chosen = range(seeds)
-    with Live() as progress:
-        step = _counter(progress, steps * seeds * len(rates))
-        runs = sweep(problem, optimizer, rates, steps, chosen, on_steps=step(optimizer))
-    rate = best(runs)
-    title = _title(problem_name, options, steps, seeds)
-    print(title)
-    print(report.table({f"{optimizer} {r:g}{' *' if r == rate else ''}": runs[r] for r in rates}))
-    print(f"* best learning rate: {rate:g}")
-    if rate in (rates[0], rates[-1]) and len(rates) > 1:
-        print("  it is at the edge of the grid: a wider --learning-rates may find a better one")
-    content = {
-        "problem": problem_name,
-        "options": dict(options),
-        "optimizer": optimizer,
-        "steps": steps,
-        "seeds": list(chosen),
-        "best": rate,
-        "learning_rates": {f"{r:g}": report.summary(runs[r]) for r in rates},
-    }
-    _write(target, content, lambda path: plot.sweep_curve(path, runs, f"{optimizer} on {title}"))
-    print("next: python evaluate.py weights/ --problem " + problem_name)
+def _load_all(request: Request) -> dict[str, Learned]:
+    """Returns optimizers by label: the last part of their path where that tells them apart."""
+    given, (period, stage) = request.given, (request.period, request.stage)
+    paths = [Path(os.path.normpath(text)) for text in given]
+    names = [path.resolve().name or str(path) for path in paths]
+    learned: dict[str, Learned] = {}
+    for text, path, short in zip(given, paths, names, strict=True):
+        label = short if names.count(short) == 1 else str(path)
+        if label in learned:
+            raise UserError(f"{text} is given twice")
+        run = RunDirectory(text)
+        optimizer = load(text, period, stage)
+        row = run.find(period, stage) if run.exists() else None
+        learned[label] = Learned(text, optimizer, run, row)
+    return learned
 
 
-def _which(run: RunDirectory, row: Row) -> str:
-    staged = f"stage {row.stage}, " if run.rows()[-1].stage else ""
-    return f"{staged}period {row.period}"
+def _cases(request: Request, first: Learned) -> list[Case]:
+    options, steps = request.options, request.steps
+    if request.suite is None:
+        names = (request.problems or "mlp_classifier").split(",")
+        for name in names:
+            PROBLEMS.find(name, "--problem")
+        if len(set(names)) < len(names):
+            raise UserError(f"expected each problem once; got {request.problems}", "--problem")
+        cases = [Case(name, name, dict(options), steps) for name in names]
+    else:
+        if request.problems:
+            raise UserError("expected either --problem or --suite", "--suite")
+        make = SUITES.find(request.suite, "--suite")
+        trained_on = _trained_on(first)
+        name = "base" if trained_on is None or options else "training"
+        cases = list(make(name, {**(trained_on or {}), **options}, steps))
+    return [resolved(case) for case in cases]
 
 
-def _keras_problem(name: str, options: Mapping[str, Any]) -> KerasProblem:
-    problem = problem_from(name, options)
-    if not isinstance(problem, KerasProblem):
-        raise UserError(f"--problem: {name} is not a Keras model")
-    return problem
+def _trained_on(learned: Learned) -> dict[str, Any] | None:
+    """Returns the options of the first mlp_classifier that a run was trained on."""
+    if learned.row is None:
+        return None
+    for spec in resolve_config(learned.run.read_config())["problems"]:
+        if spec["target"] == "mlp_classifier":
+            return dict(spec["kwargs"])
+    return None
 
 
-def _title(name: str, options: Mapping[str, Any], steps: int, seeds: int) -> str:
-    defaults = {k: o.default for k, o in options_of(PROBLEMS.find(name)).items()}
-    shown = ("dataset", "layers", "activation", "batch_size")
-    values = {k: options.get(k, v) for k, v in defaults.items() if k in shown or k in options}
-    described = ", ".join(
-        f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items()
-    )
-    return f"{name}: {described}\n{steps} steps, {seeds} seeds"
-
-
-def _counter(progress: Live, total: int) -> Callable[[str], Callable[[int, float], None]]:
-    done = 0
-
-    def named(label: str) -> Callable[[int, float], None]:
-        def steps(count: int, loss: float) -> None:
-            nonlocal done
-            done += count
-            progress.update(f"{label}, step {done} of {total}, loss {loss:.3f}", done / total)
-
-        return steps
-
-    return named
-
-
-def _write(target: Path, content: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
+def _problem(case: Case, alone: bool) -> Problem:
     try:
-        report.write_json(target, content)
-        picture = target.with_suffix(".png")
-        draw(picture)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {os.strerror(error.errno or 0)}") from None
-    print(f"{target} and {picture} are written")
+        return problem_from(case.target, case.kwargs)
+    except UserError as error:
+        where = error.path if alone else f"{case.name}: {error.path}"
+        raise UserError(error.message, where) from None
+
+
+def _teller(
+    progress: Live, cases: Sequence[Case], i: int, models: int
+) -> Callable[[str, int, float], None]:
+    """Returns what tells how far the i-th of the cases is."""
+    total = sum(case.steps for case in cases)
+    before = sum(case.steps for case in cases[:i])
+    which = f"{cases[i].name} ({i + 1} of {len(cases)})" if len(cases) > 1 else cases[i].name
+    done = 0.0
+
+    def told(label: str, count: int, loss: float) -> None:
+        nonlocal done
+        # A grid that grows takes more than was expected.
+        done = min(done + count / models, cases[i].steps)
+        progress.update(f"{which}, {label}, loss {loss:.3g}", (before + done) / total)
+
+    return told
+
+
+def _printed(evaluation: Evaluation) -> list[str]:
+    found, seeds = evaluation.found, evaluation.request.seeds
+    if len(found) > 1:
+        return [
+            f"mean training loss / that of the best baseline [95 %], {seeds} seeds",
+            report.aligned(evaluation.overview()),
+        ]
+    (one,) = found
+    return [
+        f"{one.case.target}: {described(one.case)}",
+        f"{one.case.steps} steps, {seeds} seeds",
+        report.aligned(report.rows(one, brief=True)),
+    ]

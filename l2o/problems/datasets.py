@@ -168,7 +168,8 @@ def _prepared_builder(name: str) -> Any:
         known = [*BUNDLED, *tfds.list_builders(with_community_datasets=False)]
         raise UserError(
             f"no data set called {name!r}{nearest(name, known)}: expected "
-            f"{', '.join(BUNDLED)}, the name of a TFDS set, or one prepared in {tfds.core.constants.DATA_DIR}"
+            f"{', '.join(BUNDLED)}, the name of a TFDS set, or one prepared in "
+            f"{tfds.core.constants.DATA_DIR}"
         ) from None
     if not builder.is_prepared():
         _download(tfds, name, builder)

@@ -16,7 +16,10 @@ class Progress(Protocol):
         """Shows `text` with `done`, the share of the work that is done; None: unknown."""
 
     def line(self, text: str) -> None:
-        """Leaves a line that stays."""
+        """Leaves a line that stays; where there are many, that may be the last of them."""
+
+    def end(self, text: str) -> None:
+        """Leaves a line that says how it ended."""
 
 
 class Silent:
@@ -28,9 +31,12 @@ class Silent:
     def line(self, text: str) -> None:
         """See `Progress.line`."""
 
+    def end(self, text: str) -> None:
+        """See `Progress.end`."""
+
 
 class Live:
-    """A line that is rewritten on a terminal; elsewhere one line every 10 seconds.
+    """A line that is rewritten on a terminal; elsewhere at most one line every 10 seconds.
 
     Use it as a context manager.
     """
@@ -39,6 +45,8 @@ class Live:
         self._start = time.monotonic()
         self._done_at_start: float | None = None
         self._last_line = self._start
+        # What `line` was told last and nobody has seen.
+        self._pending: str | None = None
         self._bar: Any = None
         self._task: Any = None
 
@@ -59,6 +67,7 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._flush()
         if self._bar:
             self._bar.stop()
 
@@ -75,16 +84,37 @@ class Live:
         if self._bar:
             total = None if done is None else 1.0
             self._bar.update(self._task, total=total, completed=done or 0.0, description=text)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            print(f"{percent}{text}", flush=True)
+        elif self._pending is None:
+            self._print(f"{percent}{text}")
+        else:
+            self.line(self._pending)
 
     def line(self, text: str) -> None:
         """See `Progress.line`."""
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, flush=True)
+            self._pending = None if self._print(text) else text
+
+    def end(self, text: str) -> None:
+        """See `Progress.end`."""
+        self._flush()
+        self.line(text)
+        self._flush()
+
+    def _print(self, text: str) -> bool:
+        """Prints a line if it is time for one; returns whether it was."""
+        now = time.monotonic()
+        if now - self._last_line < SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = now
+        print(text, flush=True)
+        return True
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            print(self._pending, flush=True)
+            self._pending = None
 
     def _time_left(self, now: float, done: float) -> str:
         new = done - (self._done_at_start or 0.0)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from l2o.signals import stoppable
+from l2o.train.board import FOLDER, Board
 from l2o.train.build import build_strategy, resolve_config, top_option
 from l2o.train.claim import Claim, differing
 from l2o.train.cluster import join
@@ -17,7 +18,12 @@ from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory
 
 
-def start(given: Any, read: Mapping[str, Any] | None = None, initialize: bool = False) -> None:
+def start(
+    given: Any,
+    read: Mapping[str, Any] | None = None,
+    initialize: bool = False,
+    tensorboard: bool = False,
+) -> None:
     """Starts a run, or goes on with it where it stopped; says what to type next.
 
     Args:
@@ -25,6 +31,7 @@ def start(given: Any, read: Mapping[str, Any] | None = None, initialize: bool = 
         read: The config that was read from there, of a run which `given` may extend; None:
             the run that is there has to have the same config, if there is one [None].
         initialize: Write config.json and stop [False].
+        tensorboard: Write event files for it too [False].
 
     Raises:
         UserError: If something is wrong with the config or cannot be built (then nothing is
@@ -54,15 +61,22 @@ def start(given: Any, read: Mapping[str, Any] | None = None, initialize: bool = 
     with stoppable(farewell), replicas.reported_loss(), ExitStack() as stack:
         config = resolve_config(given)
         replicas.check_same(config, differing)
-        _go_on(config, Claim(config, run, read), replicas, initialize, stack)
+        claim = Claim(config, run, read)
+        _go_on(config, claim, replicas, initialize, tensorboard, stack)
 
 
 def _go_on(
-    config: Mapping[str, Any], claim: Claim, replicas: Replicas, stop: bool, stack: ExitStack
+    config: Mapping[str, Any],
+    claim: Claim,
+    replicas: Replicas,
+    stop: bool,
+    tensorboard: bool,
+    stack: ExitStack,
 ) -> None:
     run = claim.run
     replicas.from_chief(lambda: claim.check(stack))
     strategy = build_strategy(config, run, replicas)
+    board = Board(run.path, strategy.training.optimizer.network) if tensorboard else None
     replicas.from_chief(lambda: claim.take(stack, strategy))
     if stop:
         print(f"{run.config_path} is written; next: python resume.py {run.path}")
@@ -81,10 +95,12 @@ def _go_on(
     if missing := len(run.rows()) - len(before):
         print(f"the checkpoints of the last {missing} periods are missing: they are trained again")
     with Live() as progress:
-        strategy.train(progress)
+        strategy.train(progress, board.period if board else None)
     best = run.best()
     staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
     print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
+    if board:
+        print(f"curves: tensorboard --logdir {shlex.quote(str(run.path / FOLDER))}")
     targets = [spec["target"] for spec in config["problems"]]
     # What it was trained on, if that is something to evaluate on.
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")

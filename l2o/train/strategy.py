@@ -148,11 +148,16 @@ class BaseStrategy:
             self._load(row.stage, row.period)
         return row
 
-    def train(self, progress: Progress | None = None) -> list[Row]:
+    def train(
+        self,
+        progress: Progress | None = None,
+        on_period: Callable[[Sequence[Row]], None] | None = None,
+    ) -> list[Row]:
         """Trains until the plan ends, going on after the last complete period on disk.
 
         Args:
-            progress: Told about each unroll and each period.
+            progress: Told about each unroll and each period [None].
+            on_period: Given all rows after each period [None].
 
         Returns:
             All rows of the run.
@@ -166,7 +171,7 @@ class BaseStrategy:
             self._on_chief(lambda run: run.prune(self.keep_checkpoints))
             self._log("start" if not rows else "resume", rows[-1] if rows else None, about=_here())
             try:
-                reason = self._train(rows, progress or Silent())
+                reason = self._train(rows, progress or Silent(), on_period)
             except BaseException as error:
                 # The other processes may have gone.
                 if self.run and self.training.replicas.is_chief:
@@ -176,7 +181,12 @@ class BaseStrategy:
             self._log("finish", about=reason)
         return rows
 
-    def _train(self, rows: list[Row], progress: Progress) -> str:
+    def _train(
+        self,
+        rows: list[Row],
+        progress: Progress,
+        on_period: Callable[[Sequence[Row]], None] | None,
+    ) -> str:
         """Adds to `rows`; returns why it ended."""
         self._check_dropped(rows)
         while isinstance(period := self.plan(rows), Period):
@@ -187,8 +197,10 @@ class BaseStrategy:
             rows.append(row)
             self._log("period", row, time.monotonic() - start)
             progress.line(_describe(row))
+            if on_period:
+                on_period(rows)
             self._check_dropped(rows)
-        progress.line(f"finished: {period.reason}")
+        progress.end(f"finished: {period.reason}")
         return period.reason
 
     def _on_chief(self, write: Callable[[RunDirectory], Any]) -> None:

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from l2o.evaluate import Run, report
+from l2o.evaluate.comparison import Comparison, Entry
+from l2o.evaluate.metrics import Ratio
+from l2o.evaluate.suites import Case
 
 
 def of(train_loss, losses=None):
     n = len(train_loss)
-    losses = np.ones((n, 3)) if losses is None else losses
+    losses = np.full((n, 3), 9.0) if losses is None else losses
     return Run(
         losses, np.array(train_loss), np.full(n, 0.5), np.full(n, 2.0), np.linspace(0, 1, n), 1.0
     )
@@ -91,3 +94,77 @@ def test_a_json_file_is_replaced_whole_or_not_at_all(tmp_path):
         report.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def compared(learned, adam, **more):
+    """Two learned optimizers and two baselines; SGD is twice as bad as Adam."""
+    sgd = of([2 * loss for loss in adam])
+    return Comparison(
+        Case("a-name", "mlp_classifier", {"layers": [3]}, 3),
+        {"mine": Entry(of(learned), None, 3.25), "other": Entry(of(adam), None, 2.0)},
+        {
+            "SGD 1": Entry(sgd, {0.3: 2.0, 1.0: 1.5, 3.0: np.nan}, 0.5),
+            "Adam 0.1": Entry(of(adam), {0.1: 1.0}, 1.0),
+        },
+        "Adam 0.1",
+        **{"target": 1.5, **more},
+    )
+
+
+def test_a_comparison_is_a_row_for_each_optimizer():
+    titles, mine, other, sgd, adam = report.rows(compared([0.5, 1.0], [1.0, 2.0]))
+    assert titles == [
+        "optimizer", "ratio to best", "train loss", "train acc", "test loss", "test acc",
+        "log-loss", "steps to 1.5", "diverged", "time",
+    ]  # fmt: skip
+    row = dict(zip(titles, mine, strict=True))
+    assert row["ratio to best"] == "0.50 [0.50, 0.50]"
+    assert row["train loss"] == "0.7500 ± 0.3536"
+    assert row["log-loss"] == f"{np.log(9):.2f}"
+    assert row["steps to 1.5"] == "never"
+    assert row["diverged"] == "0 %"
+    assert row["time"] == "3.2x"
+    assert [r[0] for r in (other, sgd, adam)] == ["other", "SGD 1", "Adam 0.1 *"]
+    assert sgd[1] == "2.00 [2.00, 2.00]"
+
+
+def test_a_terminal_gets_less_and_sees_what_diverged():
+    titles, *_ = report.rows(compared([0.5, 1.0], [1.0, 2.0]), brief=True)
+    assert titles == ["optimizer", "ratio to best", "train loss", "test loss", "test acc", "time"]
+    titles, mine, *_ = report.rows(compared([0.5, np.nan], [1.0, 2.0]), brief=True)
+    row = dict(zip(titles, mine, strict=True))
+    assert row["ratio to best"] == "diverged"
+    assert row["train loss"] == "1 of 2 diverged"
+    assert row["diverged"] == "50 %"
+    assert max(map(len, report.aligned([titles, mine]).splitlines())) <= 100
+
+
+def test_a_ratio_in_words():
+    assert report.ratio_text(Ratio(0.123, 0.1, 0.2)) == "0.12 [0.10, 0.20]"
+    assert report.ratio_text(Ratio(0.00123, 0.001, 1234.0)) == "0.0012 [0.001, 1,234]"
+    assert report.ratio_text(Ratio(2.0, 1.0, np.inf)) == "2.00 [1.00, inf]"
+    assert report.ratio_text(Ratio(2.0, None, None)) == "2.00"
+    assert report.ratio_text(Ratio(np.inf, 1.0, np.inf)) == "diverged"
+    assert report.ratio_text(Ratio(np.nan, None, None)) == "diverged"
+
+
+def test_every_number_is_written(tmp_path):
+    comparison = compared([0.5, np.inf], [1.0, 2.0])
+    report.write_json(tmp_path / "a.json", report.content(comparison, 2))
+    got = json.loads((tmp_path / "a.json").read_text())
+    assert (got["name"], got["target"], got["steps"], got["seeds"]) == (
+        "a-name", "mlp_classifier", 3, [0, 1],
+    )  # fmt: skip
+    assert got["kwargs"] == {"layers": [3]}
+    assert got["best_baseline"] == "Adam 0.1"
+    mine, _, sgd, _ = got["optimizers"].values()
+    assert (mine["learned"], sgd["learned"]) == (True, False)
+    assert mine["tuning"] is None
+    assert sgd["tuning"] == {"0.3": 2.0, "1": 1.5, "3": None}
+    assert mine["measures"]["train_loss"]["values"] == [0.5, None]
+    assert mine["ratio_to_best"]["value"] is None
+    assert sgd["ratio_to_best"]["value"] == 2.0
+    assert sgd["time_per_step_relative_to_adam"] == 0.5
+    arrays = report.curves(comparison)
+    assert list(arrays) == ["losses/mine", "losses/other", "losses/SGD 1", "losses/Adam 0.1"]
+    np.testing.assert_array_equal(arrays["losses/mine"], np.full((2, 3), 9.0))

@@ -1,24 +1,238 @@
-"""evaluate.py on what is no run."""
+"""evaluate.py and its report, within this process."""
 
+import contextlib
+import io
 import json
+import math
+import os
 
+import numpy as np
 import pytest
 
 import l2o
 from l2o.errors import UserError
+from l2o.evaluate import comparison, suites
+from l2o.evaluate.evaluation import Request
 from l2o.evaluate.session import evaluate
+from tests.evaluate.recompute import recompute
+from tests.evaluate.test_html import Reader
 
-SMALL = {"layers": [2], "batch_size": 256}
+NAMES = ["dm-digits", "rnnprop-digits"]
+REQUEST = Request(
+    NAMES,
+    "mlp_classifier,conv_classifier",
+    options={"layers": [2], "batch_size": 256},
+    steps=12,
+    seeds=3,
+)
 
 
-def test_one_that_comes_with_it_is_evaluated_by_its_name(tmp_path, monkeypatch, capsys):
+def printed_by(request):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        evaluate(request)
+    # What is told on the way depends on the time it takes.
+    return "".join(line for line in out.getvalue().splitlines(True) if " left" not in line)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Where two optimizers were evaluated on two problems, and what was printed."""
+    cwd, before = tmp_path_factory.mktemp("evaluated"), os.getcwd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
+        patch.setenv("L2O_CACHE", str(cwd / "cache"))
+        printed = printed_by(REQUEST)
+    assert os.getcwd() == before
+    return cwd, printed
+
+
+def result(cwd, name):
+    return json.loads((cwd / f"dm-digits/eval/{name}.json").read_text())
+
+
+def test_all_of_it_is_written_where_the_first_one_is(evaluated):
+    cwd, printed = evaluated
+    assert {p.name for p in (cwd / "dm-digits/eval").iterdir()} == {
+        "mlp_classifier.json", "mlp_classifier.npz", "conv_classifier.json",
+        "conv_classifier.npz", "comparison.png", "comparison-ratios.png",
+        "comparison-updates.png",
+    }  # fmt: skip
+    assert {p.name for p in cwd.iterdir()} == {"dm-digits", "cache"}
+    assert "dm-digits/report.html is written" in printed
+    # The folder with the results does not hide the name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        assert l2o.load("dm-digits").name == "DMOptimizer"
+
+
+def test_the_terminal_gets_a_row_for_each_problem(evaluated):
+    cwd, printed = evaluated
+    assert "dm-digits: DM, as saved\nrnnprop-digits: RNNProp, as saved\n" in printed
+    lines = printed.splitlines()
+    titles = lines.index(next(line for line in lines if line.startswith("problem ")))
+    mlp, conv = lines[titles + 2 : titles + 4]
+    ratio = result(cwd, "mlp_classifier")["optimizers"]["dm-digits"]["ratio_to_best"]
+    assert mlp.split()[:5] == ["mlp_classifier", "12", *(
+        f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]".split()
+    )]  # fmt: skip
+    assert conv.startswith("conv_classifier")
+    assert lines[-1] == "next: python evaluate.py dm-digits rnnprop-digits --suite generalization"
+    assert max(map(len, lines)) < 140
+
+
+@pytest.mark.parametrize("name", ["mlp_classifier", "conv_classifier"])
+def test_the_numbers_are_those_of_the_stored_results(evaluated, name):
+    cwd, _ = evaluated
+    found = result(cwd, name)
+    again = recompute(cwd / "dm-digits/eval" / name)
+    assert list(again) == list(found["optimizers"])
+    for label, one in found["optimizers"].items():
+        measures, ratio = one["measures"], one["ratio_to_best"]
+        mean, value, low, high, area, steps, lost = again[label]
+        assert measures["train_loss"]["mean"] == pytest.approx(mean)
+        assert ratio["value"] == pytest.approx(value)
+        assert ratio["low"] == pytest.approx(low, rel=0.03)
+        assert ratio["high"] == pytest.approx(high, rel=0.03)
+        assert measures["log_area"]["mean"] == pytest.approx(area, rel=1e-4)
+        assert measures["diverged"]["mean"] == pytest.approx(lost)
+        counts = sorted(math.inf if v is None else v for v in measures["steps_to_target"]["values"])
+        assert counts[1] == steps
+    assert found["seeds"] == [0, 1, 2]
+    assert found["kwargs"]["layers"] == [2]
+    assert found["sources"]["dm-digits"] == {"given": "dm-digits", "stage": None, "period": None}
+
+
+def test_the_report_has_all_of_it(evaluated):
+    cwd, _ = evaluated
+    page = (cwd / "dm-digits/report.html").read_text()
+    read = Reader(page)
+    text = " ".join(read.text)
+    assert len(read.all("img")) == 3, "a run that is not there has no meta-training"
+    assert "Meta-training" not in text
+    for name in ("mlp_classifier", "conv_classifier"):
+        for label, one in result(cwd, name)["optimizers"].items():
+            assert label in text
+            mean = one["measures"]["train_loss"]["mean"]
+            assert f"{mean:.4f}" in text
+    command = (
+        "python evaluate.py dm-digits rnnprop-digits --problem mlp_classifier,conv_classifier "
+        "--steps 12 --seeds 3 'layers=[2]' batch_size=256"
+    )
+    assert command in text
+    assert command == REQUEST.command()
+
+
+def test_asked_again_nothing_is_computed_and_all_is_the_same(evaluated, monkeypatch):
+    cwd, printed = evaluated
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("L2O_CACHE", str(cwd / "cache"))
+    for name in ("run", "tune", "loop_for", "probe"):
+        monkeypatch.setattr(comparison, name, None)
+    page = (cwd / "dm-digits/report.html").read_bytes()
+    assert printed_by(REQUEST) == printed
+    assert (cwd / "dm-digits/report.html").read_bytes() == page
+    # Elsewhere, if that is asked for.
+    printed_by(REQUEST._replace(output=str(cwd / "out")))
+    assert (cwd / "out/report.html").exists()
+    assert (cwd / "out/eval/mlp_classifier.npz").exists()
+
+
+def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate("dm-digits", "mlp_classifier", SMALL, steps=2, seeds=1, period=None)
-    assert "weights of dm-digits" in capsys.readouterr().out
-    found = json.loads((tmp_path / "dm-digits/eval/mlp_classifier.json").read_text())
-    assert (found["stage"], found["period"]) == (None, None)
-    assert found["ratio"] > 0
-    # The folder with the result does not hide the name.
-    assert l2o.load("dm-digits").name == "DMOptimizer"
-    with pytest.raises(UserError, match="saved optimizer: it has no periods"):
-        evaluate("dm-digits", "mlp_classifier", SMALL, steps=2, seeds=1, period=3)
+    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("L2O_CACHE", str(tmp_path / "file/cache"))
+    request = REQUEST._replace(given=["dm-digits"], problems=None, steps=2, seeds=1)
+    printed = printed_by(request)
+    for words in ("mlp_classifier: layers 2, dataset digits", "2 steps, 1 seeds", "SGD", "AdamW"):
+        assert words in printed
+    assert "results are not kept in" in printed
+    assert (tmp_path / "dm-digits/eval/mlp_classifier.png").exists()
+    (values,) = np.load(tmp_path / "dm-digits/eval/mlp_classifier.npz")["losses/dm-digits"]
+    assert values.shape == (2,)
+
+
+@pytest.fixture
+def no_work(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("worked")
+
+    monkeypatch.setattr(comparison, "run", refuse)
+    monkeypatch.setattr(comparison, "tune", refuse)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"problems": "mlp_clasifier"}, "--problem: no problem called 'mlp_clasifier'.*mean mlp"),
+        ({"problems": "mlp_classifier,"}, "--problem: no problem called ''"),
+        ({"problems": "mlp_classifier,mlp_classifier"}, "--problem: expected each problem once"),
+        ({"problems": None, "suite": "generalisation"}, "--suite: .*did you mean generalization"),
+        ({"suite": "generalization"}, "--suite: expected either --problem or --suite"),
+        ({"options": {"layer": [2]}}, "mlp_classifier: .*layer.*did you mean layers"),
+        ({"options": {"layers": "x"}}, "layers"),
+        ({"options": {"dataset": "digit"}}, "dataset: no data set called 'digit'"),
+        ({"options": {"dataset": "wine"}}, "conv_classifier: dataset: wine has no images"),
+        ({"options": {"batch_size": 10**6}}, "batch_size"),
+        ({"given": ["dm-digit"]}, "dm-digit is not a run directory.*did you mean dm-digits"),
+        ({"given": ["dm-digits", "./dm-digits"]}, "./dm-digits is given twice"),
+        ({"period": 3}, "saved optimizer: it has no periods"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(changed, words, no_work, tmp_path):
+    with pytest.raises(UserError, match=words):
+        evaluate(REQUEST._replace(**changed))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_problem_of_a_suite_that_cannot_be_built_is_named(no_work):
+    request = Request(["dm-digits"], suite="generalization", options={"dataset": "wine"})
+    with pytest.raises(UserError, match="conv: dataset: wine has no images"):
+        evaluate(request)
+
+
+def test_two_of_the_same_last_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for parent in "ab":
+        l2o.DMOptimizer(layers=(2,)).save(tmp_path / parent / "same")
+    asked = []
+    monkeypatch.setattr(
+        "l2o.evaluate.session.compare", lambda *args: asked.append(list(args[2])) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Request(["a/same", "b/same/", "rnnprop-digits"]))
+    assert asked == [["a/same", "b/same", "rnnprop-digits"]]
+
+
+def test_a_suite_starts_from_what_a_run_was_trained_on(monkeypatch, tmp_path):
+    from l2o.train.session import start
+
+    options = {"layers": [3], "batch_size": 512}
+    config = {
+        "directory": str(tmp_path / "run"),
+        "constructor": "DM",
+        "network": {"layers": [2]},
+        "problems": [
+            {"target": "Quadratic"},
+            {"target": "mlp_classifier", "kwargs": options},
+        ],
+        "training": {"epochs": 1, "repeat": 1},
+        "strategy": {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2},
+    }
+    start(config)
+    asked = []
+    monkeypatch.setattr(
+        "l2o.evaluate.session.compare", lambda case, *args: asked.append(case) or 1 / 0
+    )
+    request = Request([str(tmp_path / "run")], suite="generalization", steps=7)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(request)
+    expected = suites.generalization("training", options, 7)[0]
+    assert asked == [expected]
+    with pytest.raises(ZeroDivisionError):
+        evaluate(request._replace(options={"layers": [4]}))
+    assert asked[1].name == "base"
+    assert asked[1].kwargs == {**expected.kwargs, "layers": [4]}

@@ -184,6 +184,8 @@ class Lines:
     def line(self, text):
         self.lines.append(text)
 
+    end = line
+
 
 def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     progress = Lines()

@@ -78,6 +78,8 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path):
         def line(self, text):
             pass
 
+        end = line
+
     for stop in ("period 0, step", "period 1, step", "period 2, validation"):
         with pytest.raises(Killed):
             make(tmp_path / "killed", **options).train(Killer(stop))

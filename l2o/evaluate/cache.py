@@ -1,0 +1,102 @@
+"""Results on disk, by what they are results of: asked for again, they are there at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import l2o.version
+from l2o.disk.files import read_regular, write_atomically
+from l2o.disk.packing import seal, unseal
+
+LARGEST_RESULT = 2**32
+# Of this package, what results do not depend on.
+UNRELATED = (
+    "__init__", "cache", "comparison", "evaluation", "html", "metrics", "page", "plot", "probe",
+    "report", "session", "suites", "sweeping", "writing",
+)  # fmt: skip
+
+
+class Cache:
+    """A folder of results.
+
+    Args:
+        folder: Where; made when something is written. None: nothing is kept.
+
+    Attributes:
+        failure: Why the last result could not be kept; None: it was.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.failure: str | None = None
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """Returns what was put under an equal key, or None.
+
+        Args:
+            key: A JSON value that says all that the result depends on.
+        """
+        if self.folder is None:
+            return None
+        whole = _whole(key)
+        try:
+            arrays, about = unseal(read_regular(self._path(whole), LARGEST_RESULT))
+        except (OSError, ValueError):
+            # Not there, or damaged: then it is computed, and replaced.
+            return None
+        return arrays if about == whole else None
+
+    def put(self, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps a result; where that is not possible, `failure` says why."""
+        if self.folder is None:
+            return
+        whole = _whole(key)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(whole), seal(arrays, whole))
+        except OSError as error:
+            self.failure = f"results are not kept in {self.folder}: {error.strerror or error}"
+
+    def _path(self, whole: Any) -> Path:
+        assert self.folder is not None
+        name = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{name}.npz"
+
+
+def default_folder() -> Path | None:
+    """Returns the folder `L2O_CACHE` names, or the user's cache; None where it is empty."""
+    if (named := os.environ.get("L2O_CACHE")) is not None:
+        return Path(named) if named else None
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "l2o"
+
+
+def _whole(key: Mapping[str, Any]) -> Any:
+    # As it comes back from a file: tuples are lists.
+    return json.loads(json.dumps({**key, **_made_by()}))
+
+
+@lru_cache(maxsize=1)
+def _made_by() -> dict[str, str]:
+    """Returns what a result depends on beside its key: code, libraries, kind of device."""
+    code = hashlib.sha256()
+    package = Path(l2o.version.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path.parent.name != "evaluate" or path.stem not in UNRELATED:
+            code.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    devices = {device.device_type for device in tf.config.list_logical_devices()}
+    return {
+        "l2o": f"{l2o.version.__version__} {code.hexdigest()}",
+        "libraries": f"tensorflow {tf.__version__}, keras {keras.__version__}, {np.__version__}",
+        "devices": ", ".join(sorted(devices)),
+    }

@@ -1,0 +1,231 @@
+"""Learned optimizers beside the baselines, on one problem after another."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l2o.disk.packing import digest
+from l2o.evaluate import metrics
+from l2o.evaluate.baselines import BASELINES, TUNING_SEEDS, Baseline, best_rate, tune
+from l2o.evaluate.cache import Cache
+from l2o.evaluate.loops import loop_for
+from l2o.evaluate.probe import Probe, probe
+from l2o.evaluate.runs import Run, run
+from l2o.evaluate.suites import Case
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import KerasProblem, Problem
+
+# Of a step's time: how many steps are timed at once, and how often.
+TIMED_STEPS = 50
+TIMED_ROUNDS = 5
+PROBED_STEPS = 100
+
+Told = Callable[[str, int, float], None]
+
+
+class Entry(NamedTuple):
+    """An optimizer on a problem.
+
+    run: On the seeds it is scored on.
+    rates: Of a baseline: the mean final training loss on the tuning seeds by learning rate;
+        None: it is learned, and was not tuned.
+    time: Wall-clock time of a step of one model, relative to that of Adam.
+    """
+
+    run: Run
+    rates: dict[float, float] | None
+    time: float
+
+
+class Comparison(NamedTuple):
+    """All optimizers on one problem.
+
+    case: The problem.
+    learned: By label.
+    baselines: By label.
+    best: Label of the baseline with the smallest mean final training loss.
+    target: What `metrics.steps_to` asks for.
+    """
+
+    case: Case
+    learned: dict[str, Entry]
+    baselines: dict[str, Entry]
+    best: str
+    target: float
+
+    def entries(self) -> dict[str, Entry]:
+        """Returns all of them by label, the learned ones first."""
+        return {**self.learned, **self.baselines}
+
+    def rate_of(self, baseline: str) -> float:
+        """Returns the learning rate at which a baseline of this name is shown."""
+        names = [one.label for one in BASELINES]
+        rates = list(self.baselines.values())[names.index(baseline)].rates
+        assert rates is not None
+        return best_rate(rates)
+
+    def ratio(self, label: str) -> metrics.Ratio:
+        """Returns the ratio of an optimizer's training loss to that of the best baseline."""
+        return metrics.ratio(self.entries()[label].run, self.baselines[self.best].run)
+
+
+def compare(
+    case: Case,
+    problem: Problem,
+    learned: Mapping[str, TrainableOptimizer],
+    seeds: int,
+    cache: Cache,
+    target: float | None = None,
+    on_steps: Told | None = None,
+) -> Comparison:
+    """Trains models with learned optimizers and with the baselines, and compares them.
+
+    Args:
+        case: What is compared on.
+        problem: That of the case.
+        learned: The optimizers by label.
+        seeds: How many models each trains; the baselines are tuned on as many others.
+        cache: Has what was computed before, and gets what is new.
+        target: A loss for `metrics.steps_to`; None: what the best baseline reaches [None].
+        on_steps: Told a label, and as by `run` [None].
+
+    Returns:
+        The comparison.
+
+    Raises:
+        UserError: If a baseline diverges at every learning rate.
+    """
+    about = {**_what(case, problem), "steps": case.steps}
+    score, tuning = range(seeds), range(TUNING_SEEDS, TUNING_SEEDS + seeds)
+
+    def told(label: str) -> Callable[[int, float], None] | None:
+        return None if on_steps is None else lambda count, loss: on_steps(label, count, loss)
+
+    def scored(label: str, optimizer: keras.optimizers.Optimizer) -> Run:
+        key = {"run": about, "optimizer": _content(optimizer), "seeds": list(score)}
+        found = cache.get(key)
+        if found is None:
+            result = run(problem, optimizer, case.steps, score, on_steps=told(label))
+            found = {name: np.asarray(v) for name, v in zip(Run._fields, result, strict=True)}
+            cache.put(key, found)
+        values = [found[name] for name in Run._fields[:-1]]
+        return Run._make([*values, float(found["seconds"])])
+
+    def tuned(baseline: Baseline) -> dict[float, float]:
+        key = {"tune": about, "optimizer": _content(baseline.create(1.0)), "seeds": list(tuning)}
+        found = cache.get(key)
+        if found is None:
+            rates = tune(problem, baseline, case.steps, tuning, told(f"tuning {baseline.label}"))
+            found = {"rates": np.array(list(rates)), "means": np.array(list(rates.values()))}
+            cache.put(key, found)
+        return dict(zip(found["rates"].tolist(), found["means"].tolist(), strict=True))
+
+    optimizers: dict[str, keras.optimizers.Optimizer] = dict(learned)
+    rates: dict[str, dict[float, float]] = {}
+    for baseline in BASELINES:
+        means = tuned(baseline)
+        label = f"{baseline.label} {best_rate(means):g}"
+        optimizers[label], rates[label] = baseline.create(best_rate(means)), means
+    runs = {label: scored(label, optimizer) for label, optimizer in optimizers.items()}
+    adam = next(label for label in rates if label.startswith("Adam "))
+    times = _times(_what(case, problem), problem, optimizers, adam, cache)
+    entries = {label: Entry(runs[label], rates.get(label), times[label]) for label in runs}
+    baselines = {label: entries[label] for label in rates}
+    best = min(baselines, key=lambda label: _or_inf(runs[label].train_loss.mean()))
+    if target is None:
+        target = metrics.target_of(runs[best])
+    return Comparison(case, {k: entries[k] for k in learned}, baselines, best, target)
+
+
+def probed(case: Case, problem: Problem, optimizer: TrainableOptimizer, cache: Cache) -> Probe:
+    """Returns what `probe` finds on a case within its steps, at most `PROBED_STEPS`.
+
+    Args:
+        case: The case.
+        problem: That of the case.
+        optimizer: As for `probe`.
+        cache: As for `compare`.
+    """
+    steps = min(PROBED_STEPS, case.steps)
+    key = {"probe": _what(case, problem), "steps": steps, "optimizer": _content(optimizer)}
+    found = cache.get(key)
+    if found is None:
+        found = probe(problem, optimizer, steps)._asdict()
+        cache.put(key, found)
+    return Probe(**found)
+
+
+def _what(case: Case, problem: Problem) -> dict[str, Any]:
+    """Returns all that makes a problem what it is."""
+    return {"target": case.target, "kwargs": case.kwargs, "data": _data(problem)}
+
+
+def _times(
+    about: Mapping[str, Any],
+    problem: Problem,
+    optimizers: Mapping[str, keras.optimizers.Optimizer],
+    adam: str,
+    cache: Cache,
+) -> dict[str, float]:
+    """Returns the time of a step of one model by label, relative to that of `adam`."""
+    keys = {label: {"time": about, "optimizer": _content(o)} for label, o in optimizers.items()}
+    known = {label: cache.get(key) for label, key in keys.items()}
+    found = {label: float(v["ratio"]) for label, v in known.items() if v is not None}
+    found[adam] = 1.0
+    new = [label for label in optimizers if label not in found]
+    if not new:
+        return found
+    steps = {label: _step(problem, optimizers[label]) for label in [adam, *new]}
+    seconds: dict[str, list[float]] = {label: [] for label in steps}
+    # In turn, so that a noisy moment is everybody's.
+    for _ in range(TIMED_ROUNDS):
+        for label, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[label].append(time.perf_counter() - start)
+    for label in new:
+        found[label] = float(np.median(np.divide(seconds[label], seconds[adam])))
+        cache.put(keys[label], {"ratio": np.array(found[label])})
+    return found
+
+
+def _step(problem: Problem, optimizer: keras.optimizers.Optimizer) -> Callable[[], Any]:
+    """Returns a function that takes `TIMED_STEPS` steps of one model, compiled already."""
+    loop = loop_for(problem, optimizer, models=1, rated=False)
+    start, batches = problem.init(0), problem.stream(0, 0, TIMED_STEPS + 1)
+
+    def step() -> Any:
+        loop.start([start], None)
+        return loop.advance(batches, TIMED_STEPS)
+
+    step()
+    return step
+
+
+def _data(problem: Problem) -> str | None:
+    if not isinstance(problem, KerasProblem):
+        return None
+    splits = (problem.dataset.train, problem.dataset.test)
+    leaves = tf.nest.flatten([list(split) for split in splits if split])
+    return digest({str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)})
+
+
+def _content(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """Returns all that makes an optimizer what it is, learned weights included."""
+    config = optimizer.get_config()
+    # Keras numbers names as it makes optimizers.
+    del config["name"]
+    if "learned" in config:
+        config["learned"] = hashlib.sha256(repr(config["learned"]).encode()).hexdigest()
+    return {"class": type(optimizer).__name__, "config": config}
+
+
+def _or_inf(value: float) -> float:
+    return float(value) if np.isfinite(value) else np.inf

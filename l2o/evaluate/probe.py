@@ -1,0 +1,60 @@
+"""What an optimizer does, step by step: the size of each change beside that of its gradient."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from l2o import seeds
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import Problem
+from l2o.train.unroll import batch_at, evaluate
+
+# Of a model that has more, as many of them are noted.
+MOST_COORDINATES = 2_000
+
+
+class Probe(NamedTuple):
+    """Sizes of gradients and of changes, [steps, coordinates] each."""
+
+    gradients: np.ndarray
+    updates: np.ndarray
+
+
+def probe(problem: Problem, optimizer: TrainableOptimizer, steps: int, seed: int = 0) -> Probe:
+    """Trains a model and notes the size of each gradient and of the change it led to.
+
+    Args:
+        problem: What is trained on.
+        optimizer: Learned; it is not changed.
+        steps: How many.
+        seed: Of the model and its data, as for `run` [0].
+
+    Returns:
+        The sizes of all steps, of at most `MOST_COORDINATES` coordinates at equal distances.
+    """
+    rng = seeds.generator(seed, seeds.EVALUATION)
+    (params, model_state), stream = problem.init(seeds.draw(rng)), seeds.draw(rng)
+    batches = problem.stream(stream, 0, steps)
+    state = optimizer.initial_state(params)
+
+    @tf.function(autograph=False)
+    def step(i: tf.Tensor, params: list[tf.Tensor], model_state: list[tf.Tensor], state):  # type: ignore[no-untyped-def]
+        _, grads, model_state = evaluate(problem, params, model_state, batch_at(batches, i))
+        deltas, state = optimizer.update(params, grads, state)
+        params = [p + d for p, d in zip(params, deltas, strict=True)]
+        return params, model_state, state, _sizes(grads), _sizes(deltas)
+
+    found = []
+    for i in range(steps):
+        params, model_state, state, *sizes = step(tf.constant(i), params, model_state, state)
+        found.append(sizes)
+    gradients, updates = (np.array(column) for column in zip(*found, strict=True))
+    return Probe(gradients, updates)
+
+
+def _sizes(tensors: list[tf.Tensor]) -> tf.Tensor:
+    sizes = tf.abs(tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0))
+    return sizes[:: -(-sizes.shape[0] // MOST_COORDINATES)]

@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+import pytest
+
+from l2o.errors import UserError
+from l2o.evaluate import Run, baselines
+from l2o.evaluate.baselines import BASELINES, best_rate, rate, tune
+from l2o.problems import mlp_classifier
+
+
+def test_the_grid_is_1_and_3_times_powers_of_ten():
+    numbers = range(baselines.FIRST, baselines.LAST + 1)
+    assert [rate(k) for k in numbers] == [0.003, 0.01, 0.03, 0.1, 0.3]
+    assert [rate(k) for k in (0, 1, 2, -16, 8)] == [1, 3, 10, 1e-8, 1e4]
+
+
+def test_the_baselines_are_those_of_keras():
+    made = {b.label: b.create(0.25) for b in BASELINES}
+    assert list(made) == ["SGD", "RMSprop", "Adam", "AdamW"]
+    for name, optimizer in made.items():
+        expected = getattr(keras.optimizers, name)(learning_rate=0.25).get_config()
+        differing = {
+            k: v for k, v in optimizer.get_config().items() if v != expected[k] and k != "name"
+        }
+        assert differing == ({"momentum": 0.9} if name == "SGD" else {})
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """What was asked for, where each rate's loss is a function of it."""
+    asked = []
+
+    def install(loss):
+        def sweep(problem, make, rates, steps, seeds, on_steps):
+            asked.append(list(rates))
+            ones = np.ones(len(seeds))
+            curves = ones[:, np.newaxis]
+            return {r: Run(curves, loss(r) * ones, ones, ones, ones, 1.0) for r in rates}
+
+        monkeypatch.setattr(baselines, "sweep", sweep)
+        return asked
+
+    return install
+
+
+PROBLEM = mlp_classifier(layers=[2])
+GRID = [0.003, 0.01, 0.03, 0.1, 0.3]
+
+
+def test_a_best_rate_inside_the_grid_is_found_at_once(swept):
+    asked = swept(lambda r: abs(np.log(r / 0.03)))
+    means = tune(PROBLEM, BASELINES[0], 5, [1, 2])
+    assert asked == [GRID]
+    assert list(means) == GRID
+    assert best_rate(means) == 0.03
+
+
+def test_one_at_the_edge_extends_it(swept):
+    asked = swept(lambda r: abs(np.log(r / 10)))
+    means = tune(PROBLEM, BASELINES[0], 5, [1])
+    assert asked == [GRID, [1], [3], [10], [30]]
+    assert best_rate(means) == 10
+    assert list(means) == sorted(means)
+
+
+def test_at_the_other_edge_too(swept):
+    asked = swept(lambda r: abs(np.log(r / 2e-4)))
+    assert best_rate(tune(PROBLEM, BASELINES[0], 5, [1])) == 3e-4
+    assert asked == [GRID, [0.001], [3e-4], [1e-4]]
+
+
+def test_what_diverges_bounds_it(swept):
+    swept(lambda r: 1 / r if r < 0.5 else np.nan)
+    means = tune(PROBLEM, BASELINES[0], 5, [1])
+    assert best_rate(means) == 0.3
+    assert list(means)[-1] == 1
+    swept(lambda r: r if r < 1e-5 else np.inf)
+    # The grid goes where something converges, and then where it is best.
+    assert best_rate(tune(PROBLEM, BASELINES[0], 5, [1])) == 1e-8
+
+
+def test_what_never_converges_is_said(swept):
+    swept(lambda r: np.nan)
+    with pytest.raises(UserError, match="Adam diverges at every learning rate from 1e-08 to"):
+        tune(PROBLEM, BASELINES[2], 5, [1])
