@@ -57,7 +57,7 @@ def check_same(one, other):
 def undisturbed(tmp_path_factory):
     """A run of two workers, what they printed, and its arguments."""
     cwd = tmp_path_factory.mktemp("workers")
-    arguments = ["constructor=RNNProp", *TINY, *SIMPLE]
+    arguments = ["constructor=RNNProp", "network/layers=[4]", *TINY, *SIMPLE]
     return cwd, workers.succeed(cwd, "train", *arguments, *MANY, "directory=two"), arguments
 
 

@@ -26,6 +26,12 @@ COLUMNS = ["Adam", *LEARNED]
 ALIKE = ("DM", "RNNProp")
 
 
+# For tests of what Adam does not do.
+LEARNED_PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in LEARNED
+]
+
+
 class Feature(NamedTuple):
     title: str
     file: str

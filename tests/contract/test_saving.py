@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contract.features import (
-    LEARNED,
+    LEARNED_PARAMETERS,
     equal,
     feature,
     fit,
@@ -151,7 +151,7 @@ def _copy(layer):
     return type(layer).from_config(layer.get_config())
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tmp_path):
     rule = make().network.get_weights()
     for other in ("DM", "RNNProp"):

@@ -9,6 +9,7 @@ from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
     LEARNED,
+    LEARNED_PARAMETERS,
     close,
     data,
     equal,
@@ -183,7 +184,7 @@ def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
         make().apply([tf.transpose(g)], v)
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_ever_other_choices_of_variables_are_not_compiled(make):
     optimizer, other = make(), make()
     variables, others = ([*new_variables(), *new_variables()] for _ in range(2))

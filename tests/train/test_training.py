@@ -71,13 +71,17 @@ def test_epochs_are_covered_by_whole_unrolls():
 
 
 def test_an_unroll_longer_than_an_epoch_is_run_whole():
-    unrolls = run(make(Parabola(size=3)), length=8)
+    problem = Parabola(size=3)
+    training = make(problem, repeat=3)
+    unrolls = run(training, length=8)
     assert [u.steps for u in unrolls] == [8]
+    # Nor does `repeat` count those of a problem with data.
+    problem.steps_per_epoch = 5
+    assert len(run(training)) == 1
 
 
-def test_repeat_counts_unrolls_of_problems_without_data_only():
+def test_repeat_counts_unrolls_of_problems_without_data():
     assert len(run(make(Parabola(), repeat=3, epochs=7))) == 3
-    assert len(run(make(Parabola(size=5), repeat=3, epochs=1))) == 1
 
 
 def test_depth_counts_unrolls_between_resets_exactly():
