@@ -12,7 +12,7 @@ from l2o.problems import Instance, Problem, mlp_classifier
 from l2o.train.loss import LossArgs
 from l2o.train.meta_step import MetaStep
 from l2o.train.unroll import Carry
-from tests.unrolled import meta_gradient
+from tests.unrolled import meta_gradient, meta_gradients
 
 NAMES = sorted(OPTIMIZERS.entries)
 STEPS = 10
@@ -224,12 +224,12 @@ def test_one_huge_gradient_is_not_remembered_forever(optimizer):
 
 
 class Ray(Problem):
-    """scale * sum x^2 / 2, with gradients from 0 to `scale`."""
+    """scale * sum x^2 / 2, with gradients from 0 to `scale`, a variable."""
 
     name = "ray"
 
-    def __init__(self, scale):
-        self.scale = scale
+    def __init__(self):
+        self.scale = tf.Variable(1.0)
 
     def init(self, seed):
         return Instance([tf.constant([0.0, 1e-3, 1.0]), tf.constant(-1.0)], [])
@@ -239,19 +239,16 @@ class Ray(Problem):
         return self.scale * squares / 2, model_state
 
 
-@pytest.mark.parametrize(
-    "scale",
-    [0.0, 1e-30, 1e30, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-10, 1.0, 1e10))],
-)
-def test_second_order_meta_gradients_stay_finite(optimizer, scale):
-    problem = Ray(scale)
+def test_second_order_meta_gradients_stay_finite(optimizer):
+    problem = Ray()
     instance = problem.init(0)
     carry = Carry(*instance, optimizer.initial_state(instance.params))
-    loss, gradient, _ = meta_gradient(
-        optimizer, problem, carry, (), 4, args=LossArgs(), second_derivatives=True
-    )
-    assert np.isfinite(loss)
-    assert_finite(gradient)
+    run = meta_gradients(optimizer, problem, carry, (), args=LossArgs(), second_derivatives=True)
+    for scale in (0.0, 1e-30, 1e-10, 1.0, 1e10, 1e30):
+        problem.scale.assign(scale)
+        loss, gradient, _ = run(tf.constant(4))
+        assert np.isfinite(loss), scale
+        assert_finite(gradient)
 
 
 class Bowl(Problem):
@@ -287,6 +284,7 @@ def test_the_meta_gradient_equals_finite_differences(name, second_derivatives, f
     with seeds.keras_initializers(0):
         optimizer = OPTIMIZERS.find(name)()
     assert optimizer.network.compute_dtype == "float64"
+    optimizer.xla = False
     problem, steps = Bowl(), 4
     instance = problem.init(0)
     carry = Carry(*instance, optimizer.initial_state(instance.params))

@@ -39,6 +39,17 @@ def _same_draws_at_each_run():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="module")
+def graphs_as_traced():
+    """Of a graph that runs for a few steps, TensorFlow's optimizer takes a fifth of the time.
+
+    Not for tests of how exactly something is computed, nor in processes of their own.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 @pytest.fixture
 def refuse_here(monkeypatch, capfd):
     """Runs a script in this process; expects exit code 2 and one line, which it returns."""

@@ -145,18 +145,29 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _not_compiled():
+def _not_compiled(graphs_as_traced):
     """These runs are so short that they would mostly wait for XLA's compiler."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainableOptimizer, "xla", False)
         yield
 
 
+def run(*overrides, constructor="DM", strategy="Simple", prepare=None, validates=False):
+    """Runs what a user types as `overrides` on top of `base_config`; each run once."""
+    return cached_run(overrides, constructor, strategy, prepare, validates)
+
+
 @cache
-def run(*overrides, constructor="DM", strategy="Simple", prepare=None):
-    """Runs what a user types as `overrides` on top of `base_config`."""
+def cached_run(overrides, constructor, strategy, prepare, validates):
+    """Is `run`, told everything.
+
+    Validation takes a third of the time, so there is none (all periods are equally good)
+    unless a test is about it.
+    """
     config = resolve_config(merge_overrides(base_config(constructor, strategy), overrides))
     made = build_strategy(config)
+    if not validates:
+        made._validate = lambda period, report: 0.0
     if prepare:
         prepare(made)
     initial = weights_of(made)
@@ -332,6 +343,7 @@ class Case(NamedTuple):
 
     within: Makes the context the run and the check take place in.
     prepare: Changes a strategy before it trains.
+    validates: Whether its runs validate.
     """
 
     typed: tuple[str, ...]
@@ -340,6 +352,7 @@ class Case(NamedTuple):
     strategy: str = "Simple"
     within: Callable[[Path], Any] = lambda tmp_path: nullcontext()
     prepare: Callable[[Any], None] | None = None
+    validates: bool = False
 
 
 CASES: dict[str, Case] = {}
@@ -371,9 +384,9 @@ def cells_compute_with(name):
     return check
 
 
-def base(of):
+def base(of, validates=False):
     """The run of the same optimizer with nothing typed."""
-    return run(constructor=of.config["constructor"])
+    return run(constructor=of.config["constructor"], validates=validates)
 
 
 def cells_have_no_bias(run):
@@ -962,7 +975,7 @@ def _(typed):
     assert [row.imitation_unrolls for row in listed.rows] == [0, 1]
 
 
-@case("strategy/validation_unroll", "strategy/validation_unroll=3")
+@case("strategy/validation_unroll", "strategy/validation_unroll=3", validates=True)
 def _(run):
     assert {step.length for step in run.validated} == {3}
     assert {step.length for step in run.trained} == {1}
@@ -990,28 +1003,31 @@ def improving(strategy):
 curriculum = partial(case, strategy="CurriculumLearning")
 
 
-@curriculum("strategy/schedule", "strategy/schedule=[1,3,4]", prepare=improving)
+@curriculum("strategy/schedule", "strategy/schedule=[1,3,4]", prepare=improving, validates=True)
 def _(run):
     assert lengths(run) == [[1, 3], [3, 4]]
     assert [row.stage for row in run.rows] == [0, 0, 1, 1]
 
 
-@curriculum("strategy/schedule/base", "strategy/schedule/base=3")
+@curriculum("strategy/schedule/base", "strategy/schedule/base=3", validates=True)
 def _(typed):
     assert lengths(typed) == [[3], [6]]
-    assert lengths(run(strategy="CurriculumLearning")) == [[1], [2]]
+    usual = run(strategy="CurriculumLearning", validates=True)
+    assert lengths(usual) == [[1], [2]]
 
 
-@curriculum("strategy/schedule/power", "strategy/schedule/power=3.0", prepare=improving)
+@curriculum(
+    "strategy/schedule/power", "strategy/schedule/power=3.0", prepare=improving, validates=True
+)
 def _(run):
     assert lengths(run) == [[1, 3, 9], [3, 9, 27]]
 
 
-@curriculum("strategy/min_periods", "strategy/min_periods=3")
+@curriculum("strategy/min_periods", "strategy/min_periods=3", validates=True)
 def _(typed):
     # Nothing is learned, so the stage and the run end as soon as they may.
     assert len(typed.rows) == 3
-    assert len(run(strategy="CurriculumLearning").rows) == 1
+    assert len(run(strategy="CurriculumLearning", validates=True).rows) == 1
 
 
 @curriculum("strategy/max_stages", "strategy/max_stages=1", prepare=improving)
@@ -1132,7 +1148,7 @@ def exact_gradient(step):
     return 2 * w.T @ (w @ step.start - y)
 
 
-@case("validation_problems", 'validation_problems=[{"target": "Booth"}]')
+@case("validation_problems", 'validation_problems=[{"target": "Booth"}]', validates=True)
 def _(run):
     formula = FORMULAS["Booth"][0]
     assert {type(step.problem) for step in run.trained} == {PROBLEMS.entries["Quadratic"]}
@@ -1391,24 +1407,26 @@ def _(run):
         patch.setattr(sys, "argv", ["train.py", "--config", str(config), f"directory={path}"])
         train_script.main()
     assert sorted(p.name for p in path.parent.iterdir()) == ["config.json", "elsewhere"]
-    assert RunDirectory(path).rows() == base(run).rows
-    for loaded, weight in zip(l2o.load(path).network.weights, base(run).weights, strict=True):
+    usual = base(run, validates=True)
+    assert RunDirectory(path).rows() == usual.rows
+    for loaded, weight in zip(l2o.load(path).network.weights, usual.weights, strict=True):
         assert close(loaded.numpy(), weight)
 
 
-@case("seed", "seed=1")
+@case("seed", "seed=1", validates=True)
 def _(typed):
-    again = run.__wrapped__("seed=1")
-    assert again.rows == typed.rows != run().rows
-    for a, b, other in zip(typed.initial, again.initial, run().initial, strict=True):
+    again = cached_run.__wrapped__(("seed=1",), "DM", "Simple", None, True)
+    usual = run(validates=True)
+    assert again.rows == typed.rows != usual.rows
+    for a, b, other in zip(typed.initial, again.initial, usual.initial, strict=True):
         assert np.array_equal(a, b)
         assert a.ndim < 2 or not np.array_equal(a, other), "the network"
-    for a, b, other in zip(typed.steps, again.steps, run().steps, strict=True):
+    for a, b, other in zip(typed.steps, again.steps, usual.steps, strict=True):
         assert np.array_equal(a.start, b.start)
         assert not np.array_equal(a.start, other.start), "the optimizees"
 
 
-@case("distribute", "distribute=mirrored", "training/batch_of_problems=2")
+@case("distribute", "distribute=mirrored", "training/batch_of_problems=2", validates=True)
 def _(typed):
     replicas = join(typed.config["distribute"])
     made = build_strategy(typed.config, replicas=replicas)
@@ -1433,10 +1451,17 @@ TINY_CURRICULUM = (
 )
 
 
-@case("strategy_constructor", "strategy_constructor=CurriculumLearning", *TINY_CURRICULUM)
+@case(
+    "strategy_constructor",
+    "strategy_constructor=CurriculumLearning",
+    *TINY_CURRICULUM,
+    validates=True,
+)
 def _(typed):
     # The seed documents it inside the section as well.
-    inside = run("strategy/strategy_constructor=CurriculumLearning", *TINY_CURRICULUM)
+    inside = run(
+        "strategy/strategy_constructor=CurriculumLearning", *TINY_CURRICULUM, validates=True
+    )
     for made in (typed, inside):
         assert type(made.strategy) is STRATEGIES.entries["CurriculumLearning"]
         assert lengths(made) == [[1], [2]]
@@ -1451,6 +1476,16 @@ def value_at(config, path):
     for part in path.replace("<i>", "0").replace("<j>", "0").split("/"):
         value = value[int(part)] if isinstance(value, list) else value[part]
     return value
+
+
+def run_of(case, *typed):
+    return run(
+        *typed,
+        constructor=case.constructor,
+        strategy=case.strategy,
+        prepare=case.prepare,
+        validates=case.validates,
+    )
 
 
 # What conv_classifier hands on as mlp_classifier does, and takes long to trace.
@@ -1471,9 +1506,7 @@ def test_option_changes_what_it_should(name, tmp_path):
     case = CASES[name]
     typed = [text.replace("{tmp_path}", str(tmp_path)) for text in case.typed]
     with case.within(tmp_path):
-        made = run(
-            *typed, constructor=case.constructor, strategy=case.strategy, prepare=case.prepare
-        )
+        made = run_of(case, *typed)
         entry = OPTIONS[name]
         assert value_at(made.config, entry.path) != entry.default, "not a test of it"
         case.check(made)
@@ -1507,16 +1540,9 @@ def test_a_case_fails_if_its_option_is_ignored(name, tmp_path, monkeypatch):
         config = without(config, OPTIONS[name].path)
         return real(config, directory, replicas and join(config["distribute"]))
 
-    run.cache_clear()
+    cached_run.cache_clear()
     monkeypatch.setitem(globals(), "build_strategy", build)
     case = CASES[name]
     with case.within(tmp_path), pytest.raises((AssertionError, ValueError)):
-        case.check(
-            run(
-                *case.typed,
-                constructor=case.constructor,
-                strategy=case.strategy,
-                prepare=case.prepare,
-            )
-        )
-    run.cache_clear()
+        case.check(run_of(case, *case.typed))
+    cached_run.cache_clear()

@@ -4,8 +4,10 @@ import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,9 +42,19 @@ def go_on(run, **strategy):
     start({**read, "strategy": {**read["strategy"], **strategy}}, read)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """The directory of a run that was trained, to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainableOptimizer, "xla", False)
+        patch.chdir(tmp_path_factory.mktemp("trained"))
+        start({**JOB, "directory": "run"})
+        return Path("run").absolute()
+
+
 @pytest.fixture
-def trained():
-    start({**JOB, "directory": "run"})
+def trained(_here, original):
+    shutil.copytree(original, "run")
     return RunDirectory("run")
 
 

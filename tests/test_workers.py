@@ -4,11 +4,13 @@ import json
 import shutil
 import signal
 import socket
+import sys
 import time
 
 import numpy as np
 import pytest
 
+import train as train_script
 from l2o.optimizer import OPTIMIZERS
 from l2o.train import RunDirectory
 from tests import test_scripts, workers
@@ -55,16 +57,19 @@ def check_same(one, other):
 def undisturbed(tmp_path_factory):
     """A run of two workers, what they printed, and its arguments."""
     cwd = tmp_path_factory.mktemp("workers")
-    arguments = ["constructor=RNNProp", *TINY, *SIMPLE]
+    arguments = ["constructor=RNNProp", "network/layers=[4]", *TINY, *SIMPLE]
     return cwd, workers.succeed(cwd, "train", *arguments, *MANY, "directory=two"), arguments
 
 
-def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path):
+def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path, monkeypatch):
     cwd, printed, arguments = undisturbed
     assert "2 replicas of 2 workers" in printed[0]
     assert "worker 1 of 2: worker 0 tells" in printed[1]
     assert "period" not in printed[1]
-    test_scripts.succeed(tmp_path, "train", *arguments, "directory=one")
+    # In this process, which has imported everything.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, "directory=one"])
+    train_script.main()
     check_close(cwd / "two", tmp_path / "one")
     (state, *_) = periods(tmp_path / "one")[1]
     kept = {name.partition("/")[0] for name in state if "instance" in name}

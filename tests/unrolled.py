@@ -14,6 +14,21 @@ def meta_gradient(
     optimizer, problem, carry, batches, steps, *, args=PLAIN, second_derivatives=False, ended=never
 ):
     """Returns the meta-loss with weights 1, its gradient by the learned weights, the trajectory."""
+    return meta_gradients(
+        optimizer,
+        problem,
+        carry,
+        batches,
+        args=args,
+        second_derivatives=second_derivatives,
+        ended=ended,
+    )(tf.constant(steps))
+
+
+def meta_gradients(
+    optimizer, problem, carry, batches, *, args=PLAIN, second_derivatives=False, ended=never
+):
+    """Returns a function of the steps that does so, traced once."""
     rule = Rule(optimizer)
 
     @tf.function(autograph=False)
@@ -33,4 +48,4 @@ def meta_gradient(
         )
         return loss, gradient, trajectory._replace(past=())
 
-    return run(tf.constant(steps))
+    return run

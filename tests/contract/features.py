@@ -22,6 +22,14 @@ COMPILED = "L2O_XLA" in os.environ
 
 LEARNED = sorted(OPTIMIZERS.entries)
 COLUMNS = ["Adam", *LEARNED]
+# Of rules that treat every coordinate alike, ScaleBasic has all kinds of state.
+ALIKE = ("DM", "RNNProp")
+
+
+# For tests of what Adam does not do.
+LEARNED_PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in LEARNED
+]
 
 
 class Feature(NamedTuple):
@@ -33,13 +41,21 @@ class Feature(NamedTuple):
 FEATURES: list[Feature] = []
 
 
-def feature(title):
-    """Marks a test of `make`, a maker of optimizers, as a row of the table."""
+def feature(title, long=False):
+    """Marks a test of `make`, a maker of optimizers, as a row of the table.
+
+    Adam's cells tell whether a test is right, not whether l2o is: they are slow tests, and so
+    are those of similar rules in a row that is long.
+    """
+    slow = ("Adam", *ALIKE) if long else ("Adam",)
+    columns = [
+        pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in COLUMNS
+    ]
 
     def mark(test):
         file = inspect.getsourcefile(test).rpartition("/")[2]
         FEATURES.append(Feature(title, file, test.__name__))
-        return pytest.mark.parametrize("make", COLUMNS, indirect=True)(test)
+        return pytest.mark.parametrize("make", columns, indirect=True)(test)
 
     return mark
 

@@ -59,8 +59,27 @@ def text():
     return model, words, first
 
 
-@pytest.mark.parametrize("name", sorted(l2o.pretrained()))
-@pytest.mark.parametrize("example", [two_inputs, convnet, text], ids=lambda f: f.__name__)
+# Each rule in the shortest example, and each example with some rule.
+FAST = {
+    **dict.fromkeys(l2o.pretrained(), (two_inputs,)),
+    "scale-hierarchical-digits": (two_inputs, convnet),
+    "rnnprop-digits": (two_inputs, text),
+}
+
+
+@pytest.mark.parametrize(
+    ("example", "name"),
+    [
+        pytest.param(
+            example,
+            name,
+            marks=[] if example in FAST[name] else pytest.mark.slow,
+            id=f"{example.__name__}-{name}",
+        )
+        for example in (two_inputs, convnet, text)
+        for name in sorted(l2o.pretrained())
+    ],
+)
 def test_an_example_is_trained(name, example):
     keras.utils.set_random_seed(1)
     model, x, y = example()

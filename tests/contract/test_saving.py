@@ -11,8 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contract.features import (
-    COLUMNS,
-    LEARNED,
+    LEARNED_PARAMETERS,
     equal,
     feature,
     fit,
@@ -41,7 +40,7 @@ def test_the_configuration_is_the_optimizer(make):
         equal(steps(copy), expected)
 
 
-@feature("`keras.models.clone_model`")
+@feature("`keras.models.clone_model`", long=True)
 def test_a_clone(make):
     model = new_model(make())
     clone = keras.models.clone_model(model)
@@ -61,14 +60,14 @@ def test_a_saved_model(make, tmp_path):
     equal(fit(loaded), fit(model))
 
 
-@feature("`model.save` before any step")
+@feature("`model.save` before any step", long=True)
 def test_a_model_that_is_saved_before_any_step(make, tmp_path):
     model = new_model(make())
     model.save(tmp_path / "m.keras")
     equal(fit(keras.models.load_model(tmp_path / "m.keras")), fit(model))
 
 
-@feature("`model.save` with `LossScaleOptimizer`")
+@feature("`model.save` with `LossScaleOptimizer`", long=True)
 def test_a_saved_model_with_a_loss_scale(make, tmp_path):
     model = new_model(keras.optimizers.LossScaleOptimizer(make()))
     fit(model)
@@ -78,10 +77,15 @@ def test_a_saved_model_with_a_loss_scale(make, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
+def elsewhere(request, tmp_path_factory):
     """Models that another process has loaded and trained on; and what they were."""
     folder, expected = tmp_path_factory.mktemp("models"), {}
-    for name in COLUMNS:
+    names = [
+        item.callspec.params["make"]
+        for item in request.session.items
+        if item.originalname == "test_another_process_goes_on"
+    ]
+    for name in names:
         model = new_model(maker(name)())
         fit(model)
         model.save(folder / f"{name}.keras")
@@ -95,7 +99,7 @@ def elsewhere(tmp_path_factory):
         "    np.savez(f'{sys.argv[1]}/{name}.npz', *fit(model))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), *COLUMNS],
+        [sys.executable, "-c", code, str(folder), *names],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -105,7 +109,7 @@ def elsewhere(tmp_path_factory):
     return folder, expected
 
 
-@feature("`load_model` in another process, without custom objects")
+@feature("`load_model` in another process, without custom objects", long=True)
 def test_another_process_goes_on(make, elsewhere, request):
     folder, expected = elsewhere
     name = request.node.callspec.params["make"]
@@ -113,7 +117,7 @@ def test_another_process_goes_on(make, elsewhere, request):
         equal([found[f"arr_{i}"] for i in range(len(found))], expected[name])
 
 
-@feature("`save_weights`, `load_weights`")
+@feature("`save_weights`, `load_weights`", long=True)
 def test_saved_weights(make, tmp_path):
     model = new_model(make())
     fit(model)
@@ -125,7 +129,7 @@ def test_saved_weights(make, tmp_path):
     equal(fit(other), fit(model))
 
 
-@feature("`load_weights` of a model without an optimizer, or with another one")
+@feature("`load_weights` of a model without an optimizer, or with another one", long=True)
 def test_weights_of_another_training(make, tmp_path):
     sgd = new_model(keras.optimizers.SGD(0.01))
     fit(sgd)
@@ -147,7 +151,7 @@ def _copy(layer):
     return type(layer).from_config(layer.get_config())
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tmp_path):
     rule = make().network.get_weights()
     for other in ("DM", "RNNProp"):
@@ -164,7 +168,7 @@ def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tm
         equal(model.optimizer.network.get_weights(), rule)
 
 
-@feature("a model that was frozen and saved is loaded, its state skipped with a warning")
+@feature("a model that was frozen and saved is loaded, its state skipped with a warning", long=True)
 def test_a_model_that_was_frozen_before_it_was_saved(make, tmp_path):
     model = new_model(make())
     fit(model)
@@ -191,7 +195,7 @@ def test_tensorflows_own_checkpoints(make, tmp_path):
     equal(state(optimizer), state(other))
 
 
-@feature("`ModelCheckpoint`")
+@feature("`ModelCheckpoint`", long=True)
 def test_a_checkpoint_of_each_epoch(make, tmp_path):
     model = new_model(make())
     path = str(tmp_path / "{epoch}.keras")
@@ -206,7 +210,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@feature("`BackupAndRestore`")
+@feature("`BackupAndRestore`", long=True)
 def test_a_fit_that_was_interrupted(make, tmp_path):
     expected = fit(new_model(make()), epochs=4)
     with pytest.raises(KeyboardInterrupt):

@@ -9,6 +9,7 @@ from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
     LEARNED,
+    LEARNED_PARAMETERS,
     close,
     data,
     equal,
@@ -24,7 +25,7 @@ from tests.contract.features import (
 )
 
 
-@feature("`apply` and `apply_gradients` in a loop of one's own")
+@feature("`apply` and `apply_gradients` in a loop of one's own", long=True)
 def test_a_loop_of_ones_own(make):
     expected = fit(new_model(make()), epochs=1)
     for method in ("apply", "apply_gradients"):
@@ -50,7 +51,7 @@ def _step(model, method):
     return step
 
 
-@feature("`jit_compile=True`")
+@feature("`jit_compile=True`", long=True)
 def test_jit_compile(make, monkeypatch):
     expected = fit(new_model(make(), jit_compile=False))
     monkeypatch.setattr(TrainableOptimizer, "xla", True)
@@ -63,7 +64,7 @@ def test_run_eagerly(make):
     close(fit(new_model(make(), run_eagerly=True), epochs=1), expected)
 
 
-@feature("`steps_per_execution`")
+@feature("`steps_per_execution`", long=True)
 def test_steps_per_execution(make):
     optimizer = make()
     close(fit(new_model(optimizer, steps_per_execution=3)), fit(new_model(make())))
@@ -183,7 +184,7 @@ def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
         make().apply([tf.transpose(g)], v)
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_ever_other_choices_of_variables_are_not_compiled(make):
     optimizer, other = make(), make()
     variables, others = ([*new_variables(), *new_variables()] for _ in range(2))
@@ -225,7 +226,7 @@ def test_frozen_layers(make):
         moved(after[free], before[free])
 
 
-@feature("several models, each with its own optimizer")
+@feature("several models, each with its own optimizer", long=True)
 def test_several_models(make):
     expected = fit(new_model(make()))
     models = [new_model(make()) for _ in range(2)]
@@ -256,7 +257,7 @@ def test_the_state_is_in_variables(make):
     equal(steps(optimizer, variables=variables), steps(other, variables=others))
 
 
-@feature("`MirroredStrategy`: two replicas equal one device")
+@feature("`MirroredStrategy`: two replicas equal one device", long=True)
 def test_two_replicas_equal_one_device(make):
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
     results = []

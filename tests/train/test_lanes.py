@@ -73,6 +73,8 @@ def test_the_gradient_of_lanes_and_stretches(monkeypatch, name, remembers, secon
     small = {"param_units": 4} if name == "ScaleHierarchical" else {"layers": (4,)}
     optimizer = getattr(l2o, f"{name}Optimizer")(**small)
     optimizer.network.set_weights([2 * w for w in optimizer.network.get_weights()])
+    # One compiled case of a rule is enough to wait for.
+    optimizer.xla = remembers and second_derivatives
     problem = Average(remembers)
     batches = tf.linspace(0.0, 1.0, STEPS + 1)
     instance = problem.init(0)

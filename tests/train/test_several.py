@@ -103,10 +103,12 @@ def meta_step(optimizer, problem, instances, kind="train", **options):
 @pytest.mark.parametrize(
     ("kind", "case", "order"),
     [
-        ("train", "data", "first"),
+        # Each with each of another column but one, which the kinds and cases have in common.
+        pytest.param("train", "data", "first", marks=pytest.mark.slow),
         ("train", "state", "second"),
+        ("imitate", "data", "first"),
         pytest.param("imitate", "data", "second", marks=pytest.mark.slow),
-        ("imitate", "state", "first"),
+        pytest.param("imitate", "state", "first", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("name", ["DM", pytest.param("RNNProp", marks=pytest.mark.slow)])

@@ -7,8 +7,15 @@ import tensorflow as tf
 import l2o
 from l2o import seeds
 from l2o.errors import UserError
+from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import LossArgs, Training
+
+
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    """These runs are so short that they would mostly wait for XLA's compiler."""
+    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 class Parabola(Problem):
@@ -64,20 +71,28 @@ def test_epochs_are_covered_by_whole_unrolls():
 
 
 def test_an_unroll_longer_than_an_epoch_is_run_whole():
-    unrolls = run(make(Parabola(size=3)), length=8)
+    problem = Parabola(size=3)
+    training = make(problem, repeat=3)
+    unrolls = run(training, length=8)
     assert [u.steps for u in unrolls] == [8]
+    # Nor does `repeat` count those of a problem with data.
+    problem.steps_per_epoch = 5
+    assert len(run(training)) == 1
 
 
-def test_repeat_counts_unrolls_of_problems_without_data_only():
+def test_repeat_counts_unrolls_of_problems_without_data():
     assert len(run(make(Parabola(), repeat=3, epochs=7))) == 3
-    assert len(run(make(Parabola(size=5), repeat=3, epochs=1))) == 1
 
 
-@pytest.mark.parametrize(("depth", "resets"), [(0, 1), (1, 6), (2, 3), (4, 2)])
-def test_depth_counts_unrolls_between_resets_exactly(depth, resets):
+def test_depth_counts_unrolls_between_resets_exactly():
     problem = Parabola()
-    run(make(problem, repeat=6, depth=depth))
-    assert len(problem.inits) == resets
+    training = make(problem, repeat=6, depth=4)
+    for depth, resets in ((4, 2), (0, 1), (1, 6), (2, 3)):
+        # Told anew, it is not traced anew.
+        training.depth = depth
+        problem.inits.clear()
+        run(training)
+        assert len(problem.inits) == resets, depth
 
 
 def test_unrolls_of_one_optimizee_chain(monkeypatch):
