@@ -19,11 +19,20 @@ from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 
 LARGEST_RESULT = 2**32
-# Of this package, what results do not depend on.
-UNRELATED = (
-    "__init__", "cache", "comparison", "evaluation", "html", "metrics", "page", "plot", "probe",
-    "report", "session", "suites", "sweeping", "writing",
-)  # fmt: skip
+# Of this package, by folder, what results do not depend on.
+UNRELATED = {
+    "": {"__init__", "errors", "registry", "signals", "version"},
+    "disk": {"__init__", "files", "packing", "strict_json"},
+    "evaluate": {
+        "__init__", "cache", "comparison", "evaluation", "html", "metrics", "page", "plot",
+        "report", "session", "suites", "sweeping", "writing",
+    },
+    "train": {
+        "__init__", "board", "build", "claim", "cluster", "curriculum", "loading", "loss",
+        "meta_step", "progress", "run_directory", "schedules", "session", "simple", "strategy",
+        "summary", "training",
+    },
+}  # fmt: skip
 
 
 class Cache:
@@ -92,8 +101,10 @@ def _made_by() -> dict[str, str]:
     code = hashlib.sha256()
     package = Path(l2o.version.__file__).parent
     for path in sorted(package.rglob("*.py")):
-        if path.parent.name != "evaluate" or path.stem not in UNRELATED:
-            code.update(str(path.relative_to(package)).encode() + path.read_bytes())
+        place = path.relative_to(package)
+        folder = "" if place.parent == Path() else str(place.parent)
+        if path.stem not in UNRELATED.get(folder, ()):
+            code.update(str(place).encode() + path.read_bytes())
     devices = {device.device_type for device in tf.config.list_logical_devices()}
     return {
         "l2o": f"{l2o.version.__version__} {code.hexdigest()}",
