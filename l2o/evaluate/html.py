@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1160px;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1180px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; margin-bottom: 0.2rem; }
 h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -19,7 +19,7 @@ figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.2rem 0.7rem 0.2rem 0; white-space: nowrap; }
+th, td { text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; white-space: nowrap; }
 th { border-bottom: 2px solid #888; font-weight: 600; }
 td { border-bottom: 1px solid #e5e5e5; }
 tr.learned td { background: #f3eef7; }

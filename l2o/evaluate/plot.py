@@ -58,7 +58,7 @@ def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
             _curve(axes, run.losses, i, label)
         _log_scale(axes, [run.losses for run in runs.values()])
         if alone:
-            axes.legend(frameon=False, title=_BAND_TITLE)
+            axes.legend(frameon=False, title=_BAND_TITLE, alignment="left")
     if not alone:
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(
@@ -86,7 +86,11 @@ def _curve(axes: Any, losses: np.ndarray, i: int, label: str) -> None:
     )
     # One step makes no line.
     marker = "o" if len(steps) == 1 else ""
-    axes.plot(steps, median, style, marker=marker, color=colour, label=label, lw=1.6)
+    # Wider and further below, so that equal curves are all seen.
+    axes.plot(
+        steps, median, style, marker=marker, color=colour, label=label, lw=1.4 + 0.3 * min(i, 6),
+        zorder=3 - 0.01 * i,
+    )  # fmt: skip
 
 
 def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
@@ -105,7 +109,7 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     problems, optimizers = list(values), list(next(iter(values.values())))
     table = np.array([[values[p][o] for o in optimizers] for p in problems], float)
     longest = max(map(len, optimizers))
-    size = (2.6 + max(1.3, 0.085 * longest) * len(optimizers), 1.5 + 0.3 * len(problems))
+    size = (2.6 + max(1.3, 0.085 * longest) * len(optimizers), max(2.6, 1.1 + 0.25 * len(problems)))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     axes = figure.add_subplot()
     # Beyond, a colour could say no more; green and purple differ for everybody.
@@ -124,7 +128,7 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     marks = (0.25, 0.5, 1, 2, 4)
     bar.set_ticks(list(marks), labels=[f"{mark:g}" for mark in marks], minor=False)
     bar.ax.minorticks_off()
-    bar.set_label("training loss / best baseline's", fontsize=9)
+    bar.set_label("training loss / best", fontsize=9)
     _save(figure, path)
 
 
@@ -155,7 +159,7 @@ def updates(path: Path, probes: Mapping[str, Probe], adam_rate: float) -> None:
         for i, first in enumerate(firsts):
             own = slice(first, first + stretch)
             x, low, median, high = _by_size(found.gradients[own], found.updates[own])
-            drawn.extend(x)
+            drawn.extend(x[np.isfinite(median)])
             label = f"steps {first + 1} to {first + stretch}"
             axes.fill_between(x, low, high, color=COLOURS[i], alpha=0.2, lw=0)
             axes.plot(x, median, "-o", ms=3, color=COLOURS[i], label=label, lw=1.6)
@@ -182,11 +186,12 @@ def _by_size(gradients: np.ndarray, changes: np.ndarray) -> tuple[np.ndarray, ..
     bins = np.floor(2 * np.log10(gradients))
     # Of a few there is no band to speak of.
     least = max(3, len(bins) / 200)
-    rows = []
-    for one, count in zip(*np.unique(bins, return_counts=True), strict=True):
-        if count >= least:
-            percentiles = np.percentile(changes[bins == one], (BAND[0], 50, BAND[1]))
-            rows.append([10 ** ((one + 0.5) / 2), *percentiles])
+    rows: list[list[float]] = []
+    for one in np.arange(bins.min(), bins.max() + 1) if len(bins) else ():
+        own = changes[bins == one]
+        # A line stops where there are too few.
+        found = np.percentile(own, (BAND[0], 50, BAND[1])) if len(own) >= least else [np.nan] * 3
+        rows.append([10 ** ((one + 0.5) / 2), *found])
     return tuple(np.array(rows).reshape(-1, 4).T)
 
 

@@ -88,7 +88,7 @@ def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
     if brief:
         taken = [name for name in taken if name in ("train_loss", "test_loss", "test_accuracy")]
     titles = ["optimizer", "ratio to best", *(TITLES[name] for name in taken)]
-    titles += [] if brief else [f"steps to {comparison.target:.3g}"]
+    titles += [] if brief else [f"steps to {comparison.target:.2g}"]
     diverged = any(values["diverged"].any() for values in measured.values())
     titles += ["diverged"] if diverged or not brief else []
     found = [[*titles, "time"]]
@@ -171,16 +171,19 @@ def _cell(name: str, values: np.ndarray) -> str:
     if lost := int(np.sum(~np.isfinite(values))):
         return f"{lost} of {len(values)} diverged"
     mean, spread = float(np.mean(values)), _deviation(values) or 0.0
-    if name.endswith("accuracy"):
+    if name == "test_accuracy":
         return f"{100 * mean:5.1f} ± {100 * spread:.1f} %"
+    if name == "train_accuracy":
+        return f"{100 * mean:.1f} %"
     if name.startswith("loss_at"):
-        return f"{mean:.3g}"
+        return f"{mean:.2g}"
     if name == "log_area":
         return f"{mean:.2f}"
     # A loss that explodes without overflowing would need forty columns as a decimal, and a
     # tiny one would be 0.
-    digits = ".4f" if 0.01 <= max(mean, spread) < 1000 else ".3g"
-    return f"{mean:{digits}} ± {spread:{digits}}"
+    if 0.01 <= max(mean, spread) < 1000:
+        return f"{mean:.4f} ± {spread:.4f}"
+    return f"{mean:.3g} ± {spread:.2g}"
 
 
 def _steps_text(values: np.ndarray) -> str:
