@@ -1,5 +1,7 @@
 """Compares trained optimizers with tuned baselines and writes a report."""
 
+import os
+
 from config.command_line import Parser, begin, natural, positive, positive_number, run
 from config.overrides import merge_overrides
 
@@ -27,8 +29,8 @@ def main() -> None:
     parser.add_argument("--period", type=natural, help="whose weights [best validation loss]")
     parser.add_argument("--stage", type=natural, help="of which stage, if the run has stages")
     args = parser.parse_intermixed_args()
-    given = [word for word in args.words if "=" not in word]
-    options = merge_overrides({}, [word for word in args.words if "=" in word])
+    given = [word for word in args.words if "=" not in word or os.path.isdir(word)]
+    options = merge_overrides({}, [word for word in args.words if word not in given])
     if not given:
         parser.error("expected a DIRECTORY")
 

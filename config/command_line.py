@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import math
 import os
@@ -106,8 +107,12 @@ def begin(args: argparse.Namespace) -> None:
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     l2o.train.use_devices(args.cpu, args.gpus)
-    if args.quiet:
+    # None: its reader has closed it before it began.
+    if args.quiet or sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no such sign shows another, and a name may be no text.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def run(main: Callable[[], None]) -> NoReturn:

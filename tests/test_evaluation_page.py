@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from l2o.evaluate import metrics, report
+from l2o.evaluate import metrics, report, timing
 from l2o.evaluate.baselines import BASELINES, FIRST, LAST, TUNING_SEEDS, rate
 from l2o.evaluate.suites import generalization
 
@@ -30,5 +30,7 @@ def test_its_numbers_are_those_of_the_code():
         assert f"`{baseline.kind}`" in PAGE
     for title in report.TITLES.values():
         assert title in PAGE
+    assert f"Means below {metrics.LEAST_LOSS:g}" in PAGE
+    assert f"{timing.TIMED_ROUNDS} times {timing.TIMED_STEPS} steps" in PAGE
     assert f"the last {metrics.WINDOW} mini-batch losses" in PAGE
     assert f"{metrics.RESAMPLES:,} bootstrap resamples" in PAGE

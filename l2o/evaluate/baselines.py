@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from l2o.errors import UserError
 from l2o.evaluate.runs import sweep
 from l2o.problems import Problem
 
@@ -66,9 +65,6 @@ def tune(
     Returns:
         The mean final training loss by learning rate, ascending; not finite where a model
         diverged. `best_rate` picks.
-
-    Raises:
-        UserError: If it diverges at every rate that the grid may have.
     """
     found: dict[int, float] = {}
     due = list(range(FIRST, LAST + 1))
@@ -78,18 +74,12 @@ def tune(
         )
         found.update({k: float(np.mean(runs[rate(k)].train_loss)) for k in due})
         due = _missing(found)
-    means = {rate(k): found[k] for k in sorted(found)}
-    if not any(math.isfinite(mean) for mean in means.values()):
-        raise UserError(
-            f"{baseline.label} diverges at every learning rate from {min(means):g} to "
-            f"{max(means):g} on {problem.name}"
-        )
-    return means
+    return {rate(k): found[k] for k in sorted(found)}
 
 
 def best_rate(means: dict[float, float]) -> float:
-    """Returns the rate with the smallest mean; see `tune`."""
-    return min((r for r in means if math.isfinite(means[r])), key=lambda r: means[r])
+    """Returns the rate with the smallest mean, see `tune`; if none is finite, the smallest."""
+    return min(means, key=lambda r: (means[r] if math.isfinite(means[r]) else math.inf, r))
 
 
 def _missing(found: dict[int, float]) -> list[int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import os
+import platform
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,16 +16,14 @@ from l2o.disk.packing import digest
 from l2o.evaluate import metrics
 from l2o.evaluate.baselines import BASELINES, TUNING_SEEDS, Baseline, best_rate, tune
 from l2o.evaluate.cache import Cache
-from l2o.evaluate.loops import loop_for
 from l2o.evaluate.probe import Probe, probe
 from l2o.evaluate.runs import Run, run
 from l2o.evaluate.suites import Case
+from l2o.evaluate.timing import relative_times
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import KerasProblem, Problem
 
-# Of a step's time: how many steps are timed at once, and how often.
-TIMED_STEPS = 50
-TIMED_ROUNDS = 5
+# Over how many steps updates are looked at.
 PROBED_STEPS = 100
 
 Told = Callable[[str, int, float], None]
@@ -36,7 +35,7 @@ class Entry(NamedTuple):
     run: On the seeds it is scored on.
     rates: Of a baseline: the mean final training loss on the tuning seeds by learning rate;
         None: it is learned, and was not tuned.
-    time: Wall-clock time of a step of one model, relative to that of Adam.
+    time: Wall-clock time of a step of one model, relative to that of Adam; NaN: it diverged.
     """
 
     run: Run
@@ -48,7 +47,7 @@ class Comparison(NamedTuple):
     """All optimizers on one problem.
 
     case: The problem.
-    learned: By label.
+    learned: By label, none of them a baseline's.
     baselines: By label.
     best: Label of the baseline with the smallest mean final training loss.
     target: What `metrics.steps_to` asks for.
@@ -98,9 +97,6 @@ def compare(
 
     Returns:
         The comparison.
-
-    Raises:
-        UserError: If a baseline diverges at every learning rate.
     """
     about = {**_what(case, problem), "steps": case.steps}
     score, tuning = range(seeds), range(TUNING_SEEDS, TUNING_SEEDS + seeds)
@@ -175,6 +171,8 @@ def _times(
     cache: Cache,
 ) -> dict[str, float]:
     """Returns the time of a step of one model by label, relative to that of `adam`."""
+    machine = f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores"
+    about = {**about, "machine": machine}
     keys = {label: {"time": about, "optimizer": _content(o)} for label, o in optimizers.items()}
     known = {label: cache.get(key) for label, key in keys.items()}
     found = {label: float(v["ratio"]) for label, v in known.items() if v is not None}
@@ -182,31 +180,13 @@ def _times(
     new = [label for label in optimizers if label not in found]
     if not new:
         return found
-    steps = {label: _step(problem, optimizers[label]) for label in [adam, *new]}
-    seconds: dict[str, list[float]] = {label: [] for label in steps}
-    # In turn, so that a noisy moment is everybody's.
-    for _ in range(TIMED_ROUNDS):
-        for label, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[label].append(time.perf_counter() - start)
-    for label in new:
-        found[label] = float(np.median(np.divide(seconds[label], seconds[adam])))
-        cache.put(keys[label], {"ratio": np.array(found[label])})
+    for label, ratio in relative_times(
+        problem, {label: optimizers[label] for label in [adam, *new]}, adam
+    ).items():
+        found[label] = ratio
+        if label != adam:
+            cache.put(keys[label], {"ratio": np.array(ratio)})
     return found
-
-
-def _step(problem: Problem, optimizer: keras.optimizers.Optimizer) -> Callable[[], Any]:
-    """Returns a function that takes `TIMED_STEPS` steps of one model, compiled already."""
-    loop = loop_for(problem, optimizer, models=1, rated=False)
-    start, batches = problem.init(0), problem.stream(0, 0, TIMED_STEPS + 1)
-
-    def step() -> Any:
-        loop.start([start], None)
-        return loop.advance(batches, TIMED_STEPS)
-
-    step()
-    return step
 
 
 def _data(problem: Problem) -> str | None:

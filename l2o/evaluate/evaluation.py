@@ -101,6 +101,7 @@ class Evaluation(NamedTuple):
     learned: The optimizers by label.
     found: A comparison for each problem.
     probes: What each optimizer does on the first problem, by label.
+    left_out: Which problems of the suite cannot be built, and why.
     """
 
     request: Request
@@ -108,6 +109,7 @@ class Evaluation(NamedTuple):
     learned: dict[str, Learned]
     found: list[Comparison]
     probes: dict[str, Probe]
+    left_out: list[str]
 
     @property
     def name(self) -> str:
@@ -140,4 +142,4 @@ def described(case: Case) -> str:
 
 def titled(one: Comparison) -> str:
     """Returns the title of what is said about a comparison."""
-    return f"{one.case.name}, {one.case.steps:,} steps"
+    return f"{one.case.name}, {report.counted(one.case.steps, 'step')}"

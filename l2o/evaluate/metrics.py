@@ -54,11 +54,12 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 
     The first steps have a mean of those there are.
     """
-    sums = np.cumsum(losses, axis=1, dtype=np.float64)
     window = min(WINDOW, losses.shape[1])
-    before = np.pad(sums, ((0, 0), (window, 0)))[:, : losses.shape[1]]
-    with np.errstate(invalid="ignore"):  # inf - inf: not finite, as it should be
-        return (sums - before) / np.minimum(np.arange(losses.shape[1]) + 1, window)
+    counts = np.arange(1, window)
+    first = np.cumsum(losses[:, : window - 1], axis=1, dtype=np.float64) / counts
+    # Not a difference of sums, in which one large loss would drown all others.
+    windows = np.lib.stride_tricks.sliding_window_view(losses, window, axis=1)
+    return np.concatenate([first, windows.mean(-1, dtype=np.float64)], axis=1)
 
 
 def steps_to(run: Run, target: float) -> np.ndarray:
@@ -82,24 +83,31 @@ def ratio(run: Run, other: Run) -> Ratio:
     """Returns the ratio of the mean final training losses, with a paired bootstrap interval.
 
     Pairs are seeds: for one seed both start from the same weights and see the same data. The
-    interval has the percentiles of 10,000 resamples.
+    interval has the percentiles of 10,000 resamples. Means below `LEAST_LOSS` count as that.
 
     Args:
         run: The numerator.
         other: The denominator, of the same seeds.
     """
-    above, below = run.train_loss, other.train_loss
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(above.mean() / below.mean())
-        if len(above) < 2:
-            return Ratio(value, None, None)
-        pick = np.random.default_rng(0).integers(len(above), size=(RESAMPLES, len(above)))
-        found = above[pick].mean(1) / below[pick].mean(1)
     # A model that has diverged is worse than any number.
-    found = np.where(np.isnan(found), np.inf, found)
+    above, below = (
+        np.where(np.isfinite(r.train_loss), r.train_loss, np.inf).astype(np.float64)
+        for r in (run, other)
+    )
+    value = float(_quotient(above.mean(), below.mean()))
+    if len(above) < 2:
+        return Ratio(value, None, None)
+    pick = np.random.default_rng(0).integers(len(above), size=(RESAMPLES, len(above)))
+    found = _quotient(above[pick].mean(1), below[pick].mean(1))
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.quantile(found, ends, method="inverted_cdf")
     return Ratio(value, float(low), float(high))
+
+
+def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Returns above / below; inf wherever `above` is."""
+    finite = np.maximum(np.where(np.isfinite(above), above, 1), LEAST_LOSS)
+    return np.where(np.isfinite(above), finite / np.maximum(below, LEAST_LOSS), np.inf)
 
 
 def per_seed(run: Run, target: float) -> dict[str, np.ndarray]:

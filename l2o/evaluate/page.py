@@ -30,13 +30,15 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
     def picture(name: str, caption: str) -> list[html.Part]:
         return [html.Picture(pictures[name], caption)] if name in pictures else []
 
-    found, seeds = evaluation.found, evaluation.request.seeds
+    found, other = evaluation.found, evaluation.request.seeds
+    seeds = report.counted(other, "seed")
+    interval = ", with a 95 % interval (bootstrap, paired by seed)" if other > 1 else ""
     sections: dict[str, list[html.Part]] = {
         "Against the best baseline": [
             "Mean training loss of the learned optimizer divided by that of the best of the tuned "
-            f"baselines, over {seeds} seeds, with a 95 % interval (bootstrap, paired by seed). "
-            "Below 1 the learned optimizer wins.",
+            f"baselines, over {seeds}{interval}. Below 1 the learned optimizer wins.",
             html.Table(evaluation.overview()),
+            *evaluation.left_out,
             *picture("ratios", "Green: the learned optimizer is better. Purple: it is worse."),
         ],
         "Training loss": picture("curves", "Mini-batch loss by training step."),
@@ -46,8 +48,8 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
         ),
         "Meta-training": picture(
             "meta-training",
-            "Training loss (grey) and validation loss by period; the dot is the period whose "
-            "weights validated best.",
+            "Training loss (grey) and validation loss; the dot is the period whose weights were "
+            "evaluated.",
         ),
         "All measures": [
             "Mean, ± standard deviation, over seeds. Losses and accuracies are those of whole "
@@ -59,7 +61,7 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
             *(part for one in found for part in _measures(one)),
         ],
         "How the baselines were tuned": [
-            f"By the mean training loss after the last step over {seeds} other seeds, which is "
+            f"By the mean training loss after the last step over {other} other ones, which is "
             f"shown. The grid is {', '.join(f'{rate(k):g}' for k in range(FIRST, LAST + 1))}, and "
             "grows by a factor of about 3 at the end at which the best rate is. SGD has momentum "
             "0.9; all else is as Keras has it.",
@@ -69,7 +71,7 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
     }
     what = f"{len(found)} problems" if len(found) > 1 else described(found[0].case)
     subtitle = (
-        f"{what}, {seeds} seeds. l2o {__version__}, TensorFlow {tf.__version__}, "
+        f"{what}, {seeds}. l2o {__version__}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}"
     )
     return html.page(f"{', '.join(evaluation.learned)} on {evaluation.name}", subtitle, sections)
@@ -102,9 +104,11 @@ def _mean(value: float) -> str:
 
 def _reproduce(evaluation: Evaluation) -> list[html.Part]:
     parts: list[html.Part] = []
-    for label, one in evaluation.learned.items():
+    for i, (label, one) in enumerate(evaluation.learned.items(), start=1):
         parts.append(f"{label}: {one.weights()}.")
         if one.row is not None:
-            parts.append(html.Folded(f"{label}.json", one.run.read_config()))
-            parts.append(html.Code(shlex.join(["python", "train.py", "--config", f"{label}.json"])))
+            parts.append(f"To train it again, save this as config-{i}.json:")
+            parts.append(html.Folded(f"config-{i}.json", one.run.read_config()))
+            words = ["--config", f"config-{i}.json", f"directory={one.given}"]
+            parts.append(html.Code(shlex.join(["python", "train.py", *words])))
     return [*parts, html.Code(evaluation.request.command())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _BAND_TITLE = f"median, {BAND[0]} to {BAND[1]} % of seeds"
 # Of a curve: more would be a thick line of noise.
 POINTS = 100
 LARGEST_RATIO = 4.0
+# Above the largest loss at the start.
+LARGEST_RISE = 10.0
 
 
 def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
@@ -88,8 +91,8 @@ def _curve(axes: Any, losses: np.ndarray, i: int, label: str) -> None:
     marker = "o" if len(steps) == 1 else ""
     # Wider and further below, so that equal curves are all seen.
     axes.plot(
-        steps, median, style, marker=marker, color=colour, label=label, lw=1.4 + 0.3 * min(i, 6),
-        zorder=3 - 0.01 * i,
+        steps, median, style, marker=marker, color=colour, label=_plain(label),
+        lw=1.4 + 0.3 * min(i, 6), zorder=3 - 0.01 * i,
     )  # fmt: skip
 
 
@@ -120,8 +123,8 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
         strong = abs(np.log(shown[i, k])) > 0.6 * np.log(LARGEST_RATIO)
         text = "diverged" if not np.isfinite(value) else _number(value)
         axes.text(k, i, text, ha="center", va="center", color="w" if strong else "k", fontsize=9)
-    axes.set_xticks(range(len(optimizers)), optimizers, fontsize=9)
-    axes.set_yticks(range(len(problems)), problems, fontsize=9)
+    axes.set_xticks(range(len(optimizers)), map(_plain, optimizers), fontsize=9)
+    axes.set_yticks(range(len(problems)), map(_plain, problems), fontsize=9)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, fraction=0.06, pad=0.03)
@@ -232,13 +235,16 @@ def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
     _save(figure, path)
 
 
-def meta_training(path: Path, histories: Mapping[str, Sequence[Row]]) -> None:
+def meta_training(
+    path: Path, histories: Mapping[str, Sequence[Row]], marked: Mapping[str, Row] | None = None
+) -> None:
     """Draws training and validation loss against the period, one panel for each run.
 
     Args:
         path: PNG file to write.
-        histories: Rows of each run, by the title of its panel. A dot marks a run's best
-            period, a cross one in which a validation diverged, a dashed line a new stage.
+        histories: Rows of each run, by the title of its panel. A cross marks a period in which
+            a validation diverged, a dashed line a new stage.
+        marked: The period of each run that gets a dot; None: the best [None].
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -271,10 +277,10 @@ def meta_training(path: Path, histories: Mapping[str, Sequence[Row]]) -> None:
             )  # fmt: skip
             if stage:
                 axes.axvline(own[0], color="0.6", lw=0.8, ls="--")
-        best = best_row(rows)
-        axes.plot(rows.index(best) + 1, best.validation_loss, "o", color=colour)
+        dot = marked[label] if marked else best_row(rows)
+        axes.plot(rows.index(dot) + 1, dot.validation_loss, "o", color=colour)
         _tidy(axes, label)
-        axes.set_xlabel("period")
+        axes.set_xlabel("periods trained")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("meta-loss")
@@ -291,9 +297,14 @@ def _figure(title: str) -> tuple[Any, Any]:
 
 
 def _tidy(axes: Any, title: str) -> None:
-    axes.set_title(title, fontsize=10, wrap=True)
+    axes.set_title(_plain(title), fontsize=10, wrap=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3, which="major")
+
+
+def _plain(text: str) -> str:
+    """Returns a text as matplotlib takes it: a $ is no formula, and a _ at the start no secret."""
+    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 
 def _number(value: float) -> str:
@@ -305,11 +316,19 @@ def _number(value: float) -> str:
 def _log_scale(axes: Any, values: list[np.ndarray]) -> None:
     if any((np.isfinite(v) & (v > 0)).any() for v in values):
         axes.set_yscale("log")
+        # One that explodes would press all others into a line.
+        first = np.concatenate([v[..., 0].ravel() for v in values])
+        most = LARGEST_RISE * np.max(first[np.isfinite(first)], initial=0.0)
+        if 0 < most < axes.get_ylim()[1]:
+            axes.set_ylim(top=most)
     else:  # nothing a logarithm could show
         axes.text(0.5, 0.5, "every model diverged", transform=axes.transAxes, ha="center")
 
 
 def _save(figure: Any, path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    with warnings.catch_warnings():
+        # Of a name in a script that the font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(picture, format="png")
     write_atomically(path, picture.getvalue())

@@ -100,7 +100,7 @@ def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
         cells += [] if brief else [_steps_text(values["steps_to_target"])]
         if diverged or not brief:
             cells.append(f"{100 * values['diverged'].mean():.0f} %")
-        found.append([*cells, f"{entry.time:.1f}x"])
+        found.append([*cells, f"{entry.time:.1f}x" if math.isfinite(entry.time) else ""])
     return found
 
 
@@ -111,6 +111,11 @@ def ratio_text(ratio: metrics.Ratio) -> str:
     if ratio.low is None or ratio.high is None:
         return _short(ratio.value)
     return f"{_short(ratio.value)} [{_short(ratio.low)}, {_short(ratio.high)}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns `1 seed`, `10 seeds`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
@@ -170,20 +175,22 @@ def _taken(runs: Sequence[Run]) -> list[str]:
 def _cell(name: str, values: np.ndarray) -> str:
     if lost := int(np.sum(~np.isfinite(values))):
         return f"{lost} of {len(values)} diverged"
-    mean, spread = float(np.mean(values)), _deviation(values) or 0.0
-    if name == "test_accuracy":
-        return f"{100 * mean:5.1f} ± {100 * spread:.1f} %"
-    if name == "train_accuracy":
-        return f"{100 * mean:.1f} %"
+    mean, spread = float(np.mean(values)), _deviation(values)
+    if name.endswith("accuracy"):
+        # Of training it is 100 % more often than not.
+        more = "" if spread is None or name.startswith("train") else f" ± {100 * spread:.1f}"
+        return f"{100 * mean:.1f}{more} %"
     if name.startswith("loss_at"):
         return f"{mean:.2g}"
     if name == "log_area":
         return f"{mean:.2f}"
     # A loss that explodes without overflowing would need forty columns as a decimal, and a
     # tiny one would be 0.
-    if 0.01 <= max(mean, spread) < 1000:
-        return f"{mean:.4f} ± {spread:.4f}"
-    return f"{mean:.3g} ± {spread:.2g}"
+    usual = 0.01 <= max(mean, spread or 0) < 1000
+    text = f"{mean:.4f}" if usual else f"{mean:.3g}"
+    if spread is None:
+        return text
+    return f"{text} ± {spread:.4f}" if usual else f"{text} ± {spread:.2g}"
 
 
 def _steps_text(values: np.ndarray) -> str:

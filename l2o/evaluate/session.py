@@ -21,8 +21,12 @@ from l2o.train import RunDirectory, load
 from l2o.train.build import problem_from, resolve_config
 from l2o.train.progress import Live
 
+# What compiling takes on each problem is as long as about so many steps.
+OVERHEAD = 600
+KEPT = "what was computed is kept: the same command goes on"
 
-@stoppable()
+
+@stoppable(lambda: KEPT)
 def evaluate(request: Request) -> None:
     """Compares optimizers with tuned baselines; prints tables, writes results and a report.
 
@@ -30,28 +34,28 @@ def evaluate(request: Request) -> None:
         request: What is asked for.
 
     Raises:
-        UserError: If an optimizer, a period, a problem or a suite does not exist, a baseline
-            diverges at every rate, or something cannot be written.
+        UserError: If an optimizer, a period, a problem or a suite does not exist, or something
+            cannot be written.
     """
     learned = _load_all(request)
-    cases = _cases(request, next(iter(learned.values())))
-    problems = [_problem(case, alone=len(cases) == 1) for case in cases]
-    place = RunDirectory(request.output or request.given[0])
+    built, left_out = _built(request, next(iter(learned.values())))
+    place = RunDirectory(request.given[0] if request.output is None else request.output)
     # Before the work, if it cannot be made.
     place.evaluation_path("")
     cache = Cache(default_folder())
     optimizers = {label: one.optimizer for label, one in learned.items()}
+    models = request.seeds * (len(learned) + 6 * len(BASELINES))
     found = []
     with Live() as progress:
-        for i, (case, problem) in enumerate(zip(cases, problems, strict=True)):
-            told = _teller(progress, cases, i, request.seeds * (len(learned) + 6 * len(BASELINES)))
+        for i, (case, problem) in enumerate(built):
+            told = _teller(progress, [case for case, _ in built], i, models)
             found.append(
                 compare(case, problem, optimizers, request.seeds, cache, request.target, told)
             )
-        probes = {k: probed(cases[0], problems[0], o, cache) for k, o in optimizers.items()}
+        probes = {label: probed(*built[0], o, cache) for label, o in optimizers.items()}
     for label, one in learned.items():
         print(f"{label}: {one.weights()}")
-    evaluation = Evaluation(request, place, learned, found, probes)
+    evaluation = Evaluation(request, place, learned, found, probes, left_out)
     print("\n".join(_printed(evaluation)))
     if cache.failure:
         print(cache.failure)
@@ -64,11 +68,15 @@ def evaluate(request: Request) -> None:
 def _load_all(request: Request) -> dict[str, Learned]:
     """Returns optimizers by label: the last part of their path where that tells them apart."""
     given, (period, stage) = request.given, (request.period, request.stage)
-    paths = [Path(os.path.normpath(text)) for text in given]
-    names = [path.resolve().name or str(path) for path in paths]
+    # A name may have bytes that are no text.
+    paths = [os.fsencode(os.path.normpath(text)).decode(errors="replace") for text in given]
+    names = [Path(path).absolute().name or path for path in paths]
+    kinds = {baseline.label for baseline in BASELINES}
     learned: dict[str, Learned] = {}
     for text, path, short in zip(given, paths, names, strict=True):
-        label = short if names.count(short) == 1 else str(path)
+        label = short if names.count(short) == 1 else path
+        if label.split(" ")[0] in kinds:
+            label = f"learned {label}"
         if label in learned:
             raise UserError(f"{text} is given twice")
         run = RunDirectory(text)
@@ -78,23 +86,31 @@ def _load_all(request: Request) -> dict[str, Learned]:
     return learned
 
 
-def _cases(request: Request, first: Learned) -> list[Case]:
+def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]], list[str]]:
+    """Returns what is evaluated on, and of a suite what cannot be built, and why."""
     options, steps = request.options, request.steps
     if request.suite is None:
-        names = (request.problems or "mlp_classifier").split(",")
+        names = ["mlp_classifier"] if request.problems is None else request.problems.split(",")
         for name in names:
             PROBLEMS.find(name, "--problem")
         if len(set(names)) < len(names):
             raise UserError(f"expected each problem once; got {request.problems}", "--problem")
-        cases = [Case(name, name, dict(options), steps) for name in names]
-    else:
-        if request.problems:
-            raise UserError("expected either --problem or --suite", "--suite")
-        make = SUITES.find(request.suite, "--suite")
-        trained_on = _trained_on(first)
-        name = "base" if trained_on is None or options else "training"
-        cases = list(make(name, {**(trained_on or {}), **options}, steps))
-    return [resolved(case) for case in cases]
+        cases = [resolved(Case(name, name, dict(options), steps)) for name in names]
+        return [(case, _problem(case, len(cases) == 1)) for case in cases], []
+    if request.problems is not None:
+        raise UserError("expected either --problem or --suite", "--suite")
+    make = SUITES.find(request.suite, "--suite")
+    trained_on = _trained_on(first)
+    name = "base" if trained_on is None or options else "training"
+    kwargs = {**(trained_on or {}), **options}
+    base = resolved(Case(name, "mlp_classifier", kwargs, steps))
+    built, left_out = [(base, _problem(base, alone=True))], []
+    for case in make(name, kwargs, steps)[1:]:
+        try:
+            built.append((case, _problem(case, alone=False)))
+        except UserError as error:
+            left_out.append(f"left out: {error}")
+    return built, left_out
 
 
 def _trained_on(learned: Learned) -> dict[str, Any] | None:
@@ -119,8 +135,8 @@ def _teller(
     progress: Live, cases: Sequence[Case], i: int, models: int
 ) -> Callable[[str, int, float], None]:
     """Returns what tells how far the i-th of the cases is."""
-    total = sum(case.steps for case in cases)
-    before = sum(case.steps for case in cases[:i])
+    total = sum(OVERHEAD + case.steps for case in cases)
+    before = OVERHEAD * (i + 1) + sum(case.steps for case in cases[:i])
     which = f"{cases[i].name} ({i + 1} of {len(cases)})" if len(cases) > 1 else cases[i].name
     done = 0.0
 
@@ -134,15 +150,16 @@ def _teller(
 
 
 def _printed(evaluation: Evaluation) -> list[str]:
-    found, seeds = evaluation.found, evaluation.request.seeds
+    found, seeds = evaluation.found, report.counted(evaluation.request.seeds, "seed")
     if len(found) > 1:
         return [
-            f"mean training loss / that of the best baseline [95 %], {seeds} seeds",
+            *evaluation.left_out,
+            f"mean training loss / that of the best baseline [95 %], {seeds}",
             report.aligned(evaluation.overview()),
         ]
     (one,) = found
     return [
         f"{one.case.target}: {described(one.case)}",
-        f"{one.case.steps} steps, {seeds} seeds",
+        f"{report.counted(one.case.steps, 'step')}, {seeds}",
         report.aligned(report.rows(one, brief=True)),
     ]

@@ -61,7 +61,8 @@ def baseline(
 
         runs = sweep(problem, optimizer, rates, steps, chosen, on_steps=told)
     rate = best(runs)
-    title = f"{problem_name}: {described(case)}\n{steps} steps, {seeds} seeds"
+    count = f"{report.counted(steps, 'step')}, {report.counted(seeds, 'seed')}"
+    title = f"{problem_name}: {described(case)}\n{count}"
     print(title)
     print(report.table({f"{optimizer} {r:g}{' *' if r == rate else ''}": runs[r] for r in rates}))
     print(f"* best learning rate: {rate:g}")

@@ -30,7 +30,7 @@ def write(evaluation: Evaluation) -> None:
         _results(evaluation)
         pictures = _pictures(evaluation)
         page = report_page(evaluation, {k: path.read_bytes() for k, path in pictures.items()})
-        write_atomically(directory / "report.html", page.encode())
+        write_atomically(directory / "report.html", page.encode(errors="replace"))
     except OSError as error:
         raise UserError(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
 
@@ -73,7 +73,8 @@ def _pictures(evaluation: Evaluation) -> dict[str, Path]:
     histories = {label: one.run.rows() for label, one in learned.items() if one.row is not None}
     if histories:
         found["meta-training"] = _path(evaluation, "meta-training", ".png")
-        plot.meta_training(found["meta-training"], histories)
+        rows = {label: one.row for label, one in learned.items() if one.row is not None}
+        plot.meta_training(found["meta-training"], histories, rows)
     found["updates"] = _path(evaluation, f"{name}-updates", ".png")
     plot.updates(found["updates"], evaluation.probes, comparisons[0].rate_of("Adam"))
     return found

@@ -34,20 +34,32 @@ class Board:
         self._network = network
         self._writer: tf.summary.SummaryWriter | None = None
 
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Writes the numbers of earlier periods, if nothing has been written of them.
+
+        Raises:
+            UserError: If that is not possible.
+        """
+        if not self._folder.exists():
+            for k in range(len(rows)):
+                self._write(rows[: k + 1])
+
     def period(self, rows: Sequence[Row]) -> None:
         """Writes the last of the rows, and the weights as they are, under its number.
 
         Raises:
             UserError: If that is not possible.
         """
-        row = rows[-1]
+        self._write(rows, self._network.trainable_variables)
+
+    def _write(self, rows: Sequence[Row], weights: Sequence[keras.Variable] = ()) -> None:
         try:
             self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
             with self._writer.as_default(step=len(rows) - 1):
-                for name, value in row._asdict().items():
+                for name, value in rows[-1]._asdict().items():
                     if value is not None and name != "period":
                         tf.summary.scalar(name, value)
-                for weight in self._network.trainable_variables:
+                for weight in weights:
                     tf.summary.histogram(weight.path, weight.value)
             self._writer.flush()
         except (OSError, tf.errors.OpError) as error:

@@ -92,6 +92,8 @@ def _go_on(
     )
     if before:
         print(f"going on after {len(before)} periods in {run.path}")
+    if board:
+        board.begin(before)
     if missing := len(run.rows()) - len(before):
         print(f"the checkpoints of the last {missing} periods are missing: they are trained again")
     with Live() as progress:

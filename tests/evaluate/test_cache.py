@@ -1,8 +1,10 @@
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from l2o.evaluate import cache as module
 from l2o.evaluate.cache import Cache, default_folder
@@ -35,6 +37,11 @@ def test_another_key_is_another_result(cache, key):
 def test_other_code_or_devices_made_another_result(cache, monkeypatch):
     cache.put(KEY, ARRAYS)
     made_by = module._made_by()
+    for version in (keras.__version__, np.__version__, tf.__version__):
+        assert version in made_by["libraries"]
+    assert made_by["devices"] == "CPU"
+    assert module.l2o.version.__version__ in made_by["l2o"]
+    assert len(made_by) == 3
     for name in made_by:
         with monkeypatch.context() as patch:
             patch.setattr(module, "_made_by", lambda n=name: {**made_by, n: "other"})

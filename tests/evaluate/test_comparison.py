@@ -75,37 +75,11 @@ def test_the_best_baseline_sets_the_standard(compared):
     assert found.ratio("one").value == pytest.approx(ratio)
 
 
-def test_time_is_relative_to_adam(monkeypatch, problem, optimizers):
-    now = [0.0]
-
-    class Clock:
-        @staticmethod
-        def perf_counter():
-            return now[0]
-
-    class Loop:
-        def __init__(self, seconds):
-            self.seconds = seconds
-
-        def start(self, instances, rates):
-            pass
-
-        def advance(self, batches, steps):
-            assert steps == module.TIMED_STEPS
-            now[0] += self.seconds
-
-    def loop_for(problem, optimizer, models, rated):
-        assert (models, rated) == (1, False)
-        # A noisy moment is everybody's.
-        return Loop({"DM": 6.0, "Adam": 2.0}.get(type(optimizer).__name__[:2], 2.0) + 1)
-
-    monkeypatch.setattr(module, "time", Clock)
-    monkeypatch.setattr(module, "loop_for", loop_for)
-    adam = BASELINES[2].create(0.1)
-    got = module._times(
-        {}, problem, {"x": optimizers["one"], "Adam 0.1": adam}, "Adam 0.1", Cache(None)
-    )
-    assert got == {"x": 7 / 3, "Adam 0.1": 1.0}
+def test_time_is_relative_to_adam(compared):
+    found, _ = compared
+    times = {label.split()[0]: entry.time for label, entry in found.entries().items()}
+    assert times["Adam"] == 1
+    assert all(time > 0 for time in times.values())
 
 
 @pytest.fixture
@@ -113,7 +87,7 @@ def nothing_runs(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("computed again")
 
-    for name in ("run", "tune", "loop_for", "probe"):
+    for name in ("run", "tune", "relative_times", "probe"):
         monkeypatch.setattr(module, name, refuse)
 
 
@@ -132,7 +106,7 @@ def test_a_second_call_computes_nothing(compared, problem, optimizers, cache, no
     assert compare(CASE, problem, optimizers, 2, cache, target=0.5).target == 0.5
 
 
-@pytest.mark.parametrize("what", ["steps", "seeds", "problem", "data", "weights", "option"])
+@pytest.mark.parametrize("what", ["steps", "seeds", "problem", "data", "test", "weights", "option"])
 def test_anything_else_is_computed(
     what, compared, problem, optimizers, cache, nothing_runs, monkeypatch
 ):
@@ -143,10 +117,11 @@ def test_anything_else_is_computed(
         seeds = 3
     elif what == "problem":
         case = CASE._replace(kwargs={**CASE.kwargs, "activation": "relu"})
-    elif what == "data":
-        train = problem.dataset.train
-        changed = train._replace(labels=(train.labels + 1) % 10)
-        monkeypatch.setattr(problem, "dataset", problem.dataset._replace(train=changed))
+    elif what in ("data", "test"):
+        split = "train" if what == "data" else "test"
+        before = getattr(problem.dataset, split)
+        changed = before._replace(labels=(before.labels + 1) % 10)
+        monkeypatch.setattr(problem, "dataset", problem.dataset._replace(**{split: changed}))
     elif what == "weights":
         optimizer = l2o.DMOptimizer(layers=(2,))
         optimizer.learn([w + 1 for w in optimizers["one"].network.get_weights()])
@@ -162,6 +137,10 @@ def test_a_probe_is_kept_too(problem, optimizers, cache, monkeypatch):
     monkeypatch.setattr(module, "probe", None)
     again = probed(CASE, problem, optimizers["one"], cache)
     np.testing.assert_array_equal(again.updates, first.updates)
+    with pytest.raises(TypeError):
+        probed(CASE, problem, optimizers["two"], cache)
+    with pytest.raises(TypeError):
+        probed(CASE._replace(steps=3), problem, optimizers["one"], cache)
 
 
 def test_a_problem_without_data(optimizers):
@@ -169,3 +148,22 @@ def test_a_problem_without_data(optimizers):
     found = compare(case, Quadratic(2), {"one": optimizers["one"]}, 2, Cache(None), target=1.0)
     assert found.target == 1.0
     assert np.isfinite(found.ratio("one").value)
+
+
+def test_where_every_baseline_diverges(optimizers, problem, monkeypatch):
+    def diverges(*args):
+        return {1e-8: np.nan, 0.1: np.inf}
+
+    def lost(problem, optimizer, steps, seeds, on_steps=None):
+        found = run(problem, optimizer, steps, seeds)
+        bad = not isinstance(optimizer, l2o.DMOptimizer)
+        return found._replace(train_loss=found.train_loss + (np.nan if bad else 0))
+
+    monkeypatch.setattr(module, "tune", diverges)
+    monkeypatch.setattr(module, "run", lost)
+    found = compare(CASE, problem, {"one": optimizers["one"]}, 2, Cache(None))
+    assert list(found.baselines) == [
+        f"{name} 1e-08" for name in ("SGD", "RMSprop", "Adam", "AdamW")
+    ]
+    assert found.ratio("one").value == 0
+    assert found.ratio("Adam 1e-08").value == np.inf

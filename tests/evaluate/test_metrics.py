@@ -43,6 +43,14 @@ def test_steps_are_counted_on_the_mean_of_the_last_losses(curves):
     assert metrics.steps_to(of(curves), 1e-9).tolist() == [math.inf] * 7
 
 
+def test_one_large_loss_leaves_the_later_means_as_they_are():
+    losses = np.r_[1e22, np.ones(30)][np.newaxis]
+    np.testing.assert_allclose(metrics.smooth(losses)[0, 10:], 1)
+    assert metrics.steps_to(of(losses), 0.5).tolist() == [math.inf]
+    assert metrics.smooth(np.array([[3.0]])).tolist() == [[3.0]]
+    assert metrics.smooth(np.array([[3.0, 1.0]])).tolist() == [[3.0, 2.0]]
+
+
 def test_the_target_is_where_the_median_seed_ends(curves):
     ends = sorted(row[-10:].mean() for row in curves)
     assert metrics.target_of(of(curves)) == pytest.approx(ends[3])
@@ -96,9 +104,14 @@ def test_the_ratio_has_a_paired_bootstrap_interval():
 @pytest.mark.filterwarnings("error")
 def test_ratios_of_what_diverged():
     fine, lost = of([[1.0], [1.0], [1.0]]), of([[1.0], [np.nan], [1.0]])
-    assert not math.isfinite(metrics.ratio(lost, fine).value)
+    assert metrics.ratio(lost, fine).value == math.inf
     assert metrics.ratio(lost, fine).high == math.inf
-    assert metrics.ratio(fine, of([[0.0]] * 3)).value == math.inf
+    assert metrics.ratio(lost, lost).value == math.inf
+    assert metrics.ratio(fine, lost).value == 0
+    # Both did all that can be done.
+    zero = of([[0.0]] * 3)
+    assert metrics.ratio(zero, zero) == (1, 1, 1)
+    assert metrics.ratio(fine, zero).value == 1 / metrics.LEAST_LOSS
     assert metrics.ratio(of([[3.0]]), of([[2.0]])) == (1.5, None, None)
 
 

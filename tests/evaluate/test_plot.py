@@ -178,6 +178,31 @@ def test_problems_are_panels_under_one_legend(count, axes, tmp_path):
     assert all(a.get_legend() is None for a in axes)
 
 
+def test_names_are_drawn_as_they_are(axes, tmp_path):
+    names = ["_hidden", "cost$x^$", "a$b$", "\u65e5\u672c"]
+    runs = {name: of([1.0, 1.0]) for name in names}
+    plot.loss_curves(tmp_path / "a.png", {"$t^": runs})
+    plot.ratios(tmp_path / "b.png", {"$p^": dict.fromkeys(names, 1.0)})
+    plot.updates(tmp_path / "c.png", {"$^": Probe(np.ones((2, 9)), np.ones((2, 9)))}, 0.1)
+    texts = [t.get_text() for t in axes[0].get_legend().get_texts()]
+    assert [text.strip().replace("\\$", "$") for text in texts] == names
+
+
+def test_one_that_explodes_does_not_hide_the_others(axes, tmp_path):
+    fine = np.tile([[2.0, 1.0, 0.5]], (2, 1))
+    runs = {"a": of(fine[:, -1], fine), "b": of(fine[:, -1], 2 * fine**-30)}
+    plot.loss_curves(tmp_path / "a.png", {"": runs})
+    low, high = axes[0].get_ylim()
+    assert high == 20
+    assert low < 0.5
+
+
+def test_another_period_can_be_marked(axes, tmp_path):
+    rows = history([0.1, -0.5, -0.7, -0.6])
+    plot.meta_training(tmp_path / "a.png", {"DM": rows}, {"DM": rows[0]})
+    np.testing.assert_array_equal(axes[0].lines[-1].get_xydata(), [[1, -0.5]])
+
+
 def test_a_long_curve_is_drawn_as_means_of_stretches(axes, tmp_path):
     steps = 3 * plot.POINTS - 1
     losses = np.random.default_rng(0).lognormal(size=(1, steps))

@@ -269,6 +269,15 @@ def test_rates_side_by_side_are_each_what_it_is_alone(problem, name):
             np.testing.assert_allclose(swept.train_loss[k], alone.train_loss[0], rtol=1e-4)
 
 
+def test_a_second_group_starts_anew(problem, monkeypatch):
+    adam = keras.optimizers.Adam(0.05)
+    together = run(problem, adam, 4, [1, 2, 3, 4])
+    monkeypatch.setattr(runs, "SMALL_MODELS_AT_ONCE", 2)
+    apart = run(problem, adam, 4, [1, 2, 3, 4])
+    np.testing.assert_allclose(apart.losses, together.losses, rtol=1e-5)
+    np.testing.assert_allclose(apart.train_loss, together.train_loss, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

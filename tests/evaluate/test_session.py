@@ -5,18 +5,23 @@ import io
 import json
 import math
 import os
+import runpy
+import shlex
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import l2o
 from l2o.errors import UserError
-from l2o.evaluate import comparison, suites
+from l2o.evaluate import comparison, session, suites
 from l2o.evaluate.evaluation import Request
 from l2o.evaluate.session import evaluate
 from tests.evaluate.recompute import recompute
 from tests.evaluate.test_html import Reader
 
+ROOT = Path(__file__).parent.parent.parent
 NAMES = ["dm-digits", "rnnprop-digits"]
 REQUEST = Request(
     NAMES,
@@ -108,6 +113,10 @@ def test_the_report_has_all_of_it(evaluated):
     page = (cwd / "dm-digits/report.html").read_text()
     read = Reader(page)
     text = " ".join(read.text)
+    assert len([row for row in read.all("tr") if row.get("class") == "learned"]) == 4
+    best = result(cwd, "mlp_classifier")
+    mean = best["optimizers"][best["best_baseline"]]["measures"]["train_loss"]["mean"]
+    assert f"{best['best_baseline']}: {mean:.3g}" in text
     assert len(read.all("img")) == 3, "a run that is not there has no meta-training"
     assert "Meta-training" not in text
     for name in ("mlp_classifier", "conv_classifier"):
@@ -127,7 +136,7 @@ def test_asked_again_nothing_is_computed_and_all_is_the_same(evaluated, monkeypa
     cwd, printed = evaluated
     monkeypatch.chdir(cwd)
     monkeypatch.setenv("L2O_CACHE", str(cwd / "cache"))
-    for name in ("run", "tune", "loop_for", "probe"):
+    for name in ("run", "tune", "relative_times", "probe"):
         monkeypatch.setattr(comparison, name, None)
     page = (cwd / "dm-digits/report.html").read_bytes()
     assert printed_by(REQUEST) == printed
@@ -145,7 +154,7 @@ def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_pa
     monkeypatch.setenv("L2O_CACHE", str(tmp_path / "file/cache"))
     request = REQUEST._replace(given=["dm-digits"], problems=None, steps=2, seeds=1)
     printed = printed_by(request)
-    for words in ("mlp_classifier: layers 2, dataset digits", "2 steps, 1 seeds", "SGD", "AdamW"):
+    for words in ("mlp_classifier: layers 2, dataset digits", "2 steps, 1 seed", "SGD", "AdamW"):
         assert words in printed
     assert "results are not kept in" in printed
     assert (tmp_path / "dm-digits/eval/mlp_classifier.png").exists()
@@ -188,23 +197,90 @@ def test_what_cannot_be_done_is_said_before_any_work(changed, words, no_work, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_problem_of_a_suite_that_cannot_be_built_is_named(no_work):
-    request = Request(["dm-digits"], suite="generalization", options={"dataset": "wine"})
-    with pytest.raises(UserError, match="conv: dataset: wine has no images"):
-        evaluate(request)
-
-
-def test_two_of_the_same_last_name_are_told_apart(tmp_path, monkeypatch):
+def test_a_problem_of_a_suite_that_cannot_be_built_is_left_out(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for parent in "ab":
-        l2o.DMOptimizer(layers=(2,)).save(tmp_path / parent / "same")
     asked = []
-    monkeypatch.setattr(
-        "l2o.evaluate.session.compare", lambda *args: asked.append(list(args[2])) or 1 / 0
+
+    def compare(case, *args):
+        asked.append(case.name)
+        if len(asked) == 1:
+            # As what is left out is printed at the end.
+            return made.append(compared(case, *args)) or made[0]
+        return made[0]._replace(case=case)
+
+    made, compared = [], session.compare
+    monkeypatch.setattr(session, "compare", compare)
+    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
+    options = {"dataset": "wine", "batch_size": 32, "layers": [2]}
+    printed = printed_by(
+        Request(["dm-digits"], suite="generalization", options=options, steps=2, seeds=1)
     )
-    with pytest.raises(ZeroDivisionError):
-        evaluate(Request(["a/same", "b/same/", "rnnprop-digits"]))
-    assert asked == [["a/same", "b/same", "rnnprop-digits"]]
+    assert "left out: conv: dataset: wine has no images: expected a set of images\n" in printed
+    assert "left out: batch-512: batch_size: batch_size 512 is larger than the 142" in printed
+    assert "conv" not in asked
+    assert "relu" in asked
+    page = (tmp_path / "dm-digits/report.html").read_text()
+    assert "left out: conv: dataset: wine has no images" in page
+    with pytest.raises(UserError, match=r"layers: expected a list"):
+        evaluate(Request(["dm-digits"], suite="generalization", options={"layers": 20}))
+
+
+@pytest.fixture
+def labels(monkeypatch, tmp_path):
+    """Which labels optimizers get that are given as these directories."""
+    monkeypatch.chdir(tmp_path)
+
+    def found(given):
+        for path in given:
+            if not path.endswith("-digits"):
+                l2o.DMOptimizer(layers=(2,)).save(path)
+        asked = []
+        monkeypatch.setattr(session, "compare", lambda *args: asked.append(list(args[2])) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(Request(given))
+        return asked[0]
+
+    return found
+
+
+def test_two_of_the_same_last_name_are_told_apart(labels):
+    given = ["a/same", "b/same/", "rnnprop-digits"]
+    assert labels(given) == ["a/same", "b/same", "rnnprop-digits"]
+
+
+def test_nothing_is_called_as_a_baseline_is(labels):
+    given = ["Adam", "x/SGD 1", "AdamW2"]
+    assert labels(given) == ["learned Adam", "learned SGD 1", "AdamW2"]
+
+
+def test_a_name_that_is_no_text(labels):
+    assert labels([os.fsdecode(b"b\xff")]) == ["b\ufffd"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(
+            ["a b", "c"], problems="x,y", steps=3, seeds=4,
+            options={"layers": [2, 3], "n": "x"},
+        ),
+        Request(
+            ["a"], suite="s", period=2, stage=1, target=0.25, output="out dir",
+            options={"flag": True, "none": None, "rate": 0.5},
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_asks_for_the_same(request_, monkeypatch):
+    asked = []
+    monkeypatch.setattr(session, "evaluate", asked.append)
+    program, script, *arguments = shlex.split(request_.command())
+    assert (program, script) == ("python", "evaluate.py")
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.setattr("config.command_line.begin", lambda args: None)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert stop.value.code == 0
+    assert asked == [request_]
 
 
 def test_a_suite_starts_from_what_a_run_was_trained_on(monkeypatch, tmp_path):

@@ -55,6 +55,17 @@ def test_scalars_and_histograms_of_each_period_and_on_after_a_resume(tmp_path, c
             assert buckets[:, 2].sum() == weights.size
 
 
+def test_turned_on_later_it_has_the_earlier_numbers_too(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    start({**CONFIG, "directory": str(run.path)})
+    start(run.read_config(), read=run.read_config(), tensorboard=True)
+    got = read(run.path / "tensorboard")
+    assert {k: float(v) for k, v in got["validation_loss"].items()} == pytest.approx(
+        {k: row.validation_loss for k, row in enumerate(run.rows())}
+    )
+    assert not any(name.startswith("network/") for name in got)
+
+
 def test_nothing_is_written_unless_asked_for(tmp_path):
     start({**CONFIG, "directory": str(tmp_path / "run")})
     assert not (tmp_path / "run/tensorboard").exists()
