@@ -69,6 +69,10 @@ def test_a_diverged_seed_widens_the_band_and_leaves_the_median(axes, tmp_path):
 def test_no_run_is_left_out_and_no_two_look_the_same(axes, tmp_path):
     runs = {str(i): of([1.0]) for i in range(2 * len(plot.COLOURS) + 1)}
     plot.loss_curves(tmp_path / "a.png", {"": runs})
+    # Equal curves are all seen: what is further below is wider.
+    first, second, *_ = axes[0].lines
+    assert first.get_zorder() > second.get_zorder()
+    assert first.get_linewidth() < second.get_linewidth()
     looks = {(line.get_color(), line.get_linestyle()) for line in axes[0].lines}
     assert len(looks) == len(runs)
 
