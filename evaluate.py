@@ -9,8 +9,8 @@ from config.overrides import merge_overrides
 def main() -> None:
     """Parses, loads, runs, reports."""
     parser = Parser(
-        "Train models with learned optimizers, and with SGD, RMSprop, Adam and AdamW at their best "
-        "learning rates.",
+        "Train models with learned optimizers, and with SGD, momentum, RMSprop, Adam and AdamW at "
+        "their best learning rates.",
         "python evaluate.py weights/ --problem mlp_classifier activation=relu layers=[20,20]\n"
         "  python evaluate.py weights/ rnnprop-digits --suite generalization",
     )
@@ -21,7 +21,11 @@ def main() -> None:
         help="runs, saved optimizers, or names; then options of the problems, see README.md",
     )
     parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
-    parser.add_argument("--suite", metavar="NAME", help="problems by name: generalization")
+    parser.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="problems by name: dm, generalization, refutation, rnnprop, scale",
+    )
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
     parser.add_argument("--target", type=positive_number, help="count the steps to this loss")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from l2o.evaluate import metrics, report, timing
 from l2o.evaluate.baselines import BASELINES, FIRST, LAST, TUNING_SEEDS, rate
-from l2o.evaluate.suites import generalization
+from l2o.evaluate.suites import SUITES
 
 PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text("utf-8")
 
@@ -16,11 +16,22 @@ def test_its_example_runs(capsys):
     assert capsys.readouterr().out.endswith("(3, 20)\n")
 
 
-def test_it_names_every_problem_of_the_suite():
-    table = PAGE.split("| names | what |")[1].split("\n\n")[0]
-    named = re.findall(r"`([\w-]+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:]))
-    names = [case.name for case in generalization("training", {}, 1)]
-    assert [name for name in named if name != "base"] == names
+def names_in(header: str, column: int) -> list[list[str]]:
+    """Returns the code of a column of a table, by row."""
+    rows = PAGE.split(header)[1].split("\n\n")[0].splitlines()[2:]
+    return [re.findall(r"`([\w-]+)`", row.split("|")[column]) for row in rows]
+
+
+def test_it_names_every_problem_of_every_suite():
+    header = "| suite | after | problems |"
+    suites = {name: make("training", {}, 10) for name, make in SUITES.entries.items()}
+    named = dict(
+        zip((name for row in names_in(header, 1) for name in row), names_in(header, 3), strict=True)
+    )
+    assert named == {name: [case.name for case in own[1:]] for name, own in suites.items()}
+    explained = [name for row in names_in("| names | what |", 1) for name in row]
+    assert len(explained) == len(set(explained))
+    assert set(explained) - {"base"} == {case.name for own in suites.values() for case in own}
 
 
 def test_its_numbers_are_those_of_the_code():

@@ -23,7 +23,7 @@ import l2o
 import train as train_script
 from config.overrides import merge_overrides
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
-from l2o.problems import PROBLEMS, datasets
+from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
 from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
 from l2o.train.several import take
@@ -1346,6 +1346,66 @@ def _(typed):
     assert computes(conv_loss, tf.nn.softsign)(typed)
     assert not computes(conv_loss, tf.nn.relu)(typed)
     assert computes(conv_loss, tf.nn.relu)(run(*CONV))
+
+
+NOISE = ("problems/0/kwargs/label_noise=0.25", "problems/0/kwargs/shuffle_buffer=0")
+
+
+@case("problems/<i>/kwargs/label_noise (mlp_classifier)", *MLP, *NOISE)
+@case("problems/<i>/kwargs/label_noise (conv_classifier)", *CONV, *NOISE)
+def _(run):
+    _, labels = run.first.batches
+    right = datasets.load("digits").train.labels[:1400].reshape(2, 700)
+    # 359 of 1,437 are wrong, which 37 more are not looked at.
+    assert 359 - 37 <= (labels.numpy()[:2] != right).sum() <= 359
+
+
+REGRESSOR = (MLP[0].replace("classifier", "regressor").replace("700", "100"), *MLP[1:])
+
+
+def squared_error(params, x, y, activation):
+    *hidden, kernel, bias = params
+    for k, b in zip(hidden[::2], hidden[1::2], strict=True):
+        x = activation(x @ k + b)
+    return tf.reduce_mean(tf.square(x @ kernel + bias - y))
+
+
+@case("problems/<i>/kwargs/layers (mlp_regressor)", *REGRESSOR, "problems/0/kwargs/layers=[4,2]")
+def _(run):
+    assert shapes(run) == [(10, 4), (4,), (4, 2), (2,), (2, 1), (1,)]
+    assert computes(squared_error, tf.nn.sigmoid)(run)
+
+
+@case(
+    "problems/<i>/kwargs/activation (mlp_regressor)",
+    *REGRESSOR,
+    "problems/0/kwargs/activation=softsign",
+)
+def _(typed):
+    assert computes(squared_error, tf.nn.softsign)(typed)
+    assert not computes(squared_error, tf.nn.sigmoid)(typed)
+    assert computes(squared_error, tf.nn.sigmoid)(run(*REGRESSOR))
+
+
+@case(
+    "problems/<i>/kwargs/batch_size (mlp_regressor)", *REGRESSOR, "problems/0/kwargs/batch_size=50"
+)
+def _(run):
+    assert [b.shape for b in run.first.batches] == [(3, 50, 10), (3, 50, 1)]
+
+
+@case(
+    "problems/<i>/kwargs/shuffle_buffer (mlp_regressor)",
+    *REGRESSOR,
+    "problems/0/kwargs/shuffle_buffer=0",
+)
+def _(typed):
+    (x, y), _ = regressors._diabetes()
+    seen = [b.numpy()[:2].reshape(200, -1) for b in typed.first.batches]
+    np.testing.assert_array_equal(seen[0], x[:200])
+    np.testing.assert_array_equal(seen[1], y[:200])
+    shuffled = run(*REGRESSOR).first.batches[1].numpy()[:2].reshape(200, -1)
+    assert (shuffled != y[:200]).any()
 
 
 @case("problems/<i>/kwargs/kernel_size", *CONV, "problems/0/kwargs/kernel_size=2")

@@ -74,7 +74,7 @@ def test_evaluate_compares_with_tuned_baselines(trained):
     options = ["--problem", "mlp_classifier", "layers=[3]", "--steps", "4", "--seeds", "2"]
     printed = succeed(cwd, "evaluate", "weights/", *options, "--period", "0")
     assert "weights: RNNProp, period 0" in printed
-    for name in ("SGD", "RMSprop", "Adam", "AdamW"):
+    for name in ("SGD", "Momentum", "RMSprop", "Adam", "AdamW"):
         assert f"\n{name} " in printed
     assert printed.splitlines()[-1] == "next: python evaluate.py weights/ --suite generalization"
     result = json.loads((cwd / "weights/eval/mlp_classifier.json").read_text())

@@ -26,7 +26,8 @@ class Baseline(NamedTuple):
 
 
 BASELINES = (
-    Baseline("SGD", "SGD", {"momentum": 0.9}),
+    Baseline("SGD", "SGD", {}),
+    Baseline("Momentum", "SGD", {"momentum": 0.9}),
     Baseline("RMSprop", "RMSprop", {}),
     Baseline("Adam", "Adam", {}),
     Baseline("AdamW", "AdamW", {}),

@@ -63,8 +63,8 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
         "How the baselines were tuned": [
             f"By the mean training loss after the last step over {other} other ones, which is "
             f"shown. The grid is {', '.join(f'{rate(k):g}' for k in range(FIRST, LAST + 1))}, and "
-            "grows by a factor of about 3 at the end at which the best rate is. SGD has momentum "
-            "0.9; all else is as Keras has it.",
+            "grows by a factor of about 3 at the end at which the best rate is. Momentum is "
+            "SGD with momentum 0.9; all else is as Keras has it.",
             html.Table(_tuning(found)),
         ],
         "How to reproduce": _reproduce(evaluation),

@@ -204,7 +204,7 @@ def _short(value: float) -> str:
         return "inf"
     if 100 <= value < 1e5:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if 0.01 <= value < 100 else f"{value:.2g}"
+    return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.2g}"
 
 
 def _spread_of(values: np.ndarray) -> dict[str, Any]:

@@ -31,6 +31,57 @@ def resolved(case: Case) -> Case:
     return case._replace(kwargs={**defaults, **case.kwargs})
 
 
+class _Mlps:
+    """Classifiers that differ from a first one."""
+
+    def __init__(self, name: str, base: Mapping[str, Any], steps: int) -> None:
+        self.first = resolved(Case(name, "mlp_classifier", dict(base), steps))
+        self.width = self.first.kwargs["layers"][0] if self.first.kwargs["layers"] else 20
+        self.base, self.steps = dict(base), steps
+
+    def changed(self, name: str, horizon: int = 1, **options: Any) -> Case:
+        """Returns it with other options, trained `horizon` times as long."""
+        return Case(name, "mlp_classifier", {**self.base, **options}, horizon * self.steps)
+
+    def activations(self) -> list[Case]:
+        """Returns it with other activations."""
+        return [self.changed(name, activation=name) for name in ("relu", "elu", "tanh")]
+
+    def deep(self, *counts: int) -> list[Case]:
+        """Returns it with as many hidden layers of its width."""
+        return [self.changed(f"{n}-layers", layers=[self.width] * n) for n in counts]
+
+    def wide(self, *factors: int) -> list[Case]:
+        """Returns it with a hidden layer as many times as wide."""
+        return [self.changed(f"{n}x-wider", layers=[n * self.width]) for n in factors]
+
+    def batches(self, *sizes: int) -> list[Case]:
+        """Returns it with other batch sizes."""
+        return [self.changed(f"batch-{n}", batch_size=n) for n in sizes]
+
+    def long(self, *horizons: int) -> list[Case]:
+        """Returns it, trained as many times as long."""
+        return [self.changed(f"{n}x-steps", n) for n in horizons]
+
+    def tables(self) -> list[Case]:
+        """Returns it on small data sets without images."""
+        return [
+            self.changed(name, dataset=name, image_size=None, batch_size=32)
+            for name in ("breast_cancer", "wine")
+        ]
+
+    def conv(self, horizon: int = 1) -> Case:
+        """Returns a convolutional network on the same data."""
+        names = ("dataset", "batch_size", "shuffle_buffer", "image_size", "label_noise")
+        shared = {k: self.base[k] for k in names if k in self.base}
+        return Case("conv", "conv_classifier", shared, horizon * self.steps)
+
+    def with_first(self, *others: Case) -> list[Case]:
+        """Returns the first one and others; what is equal to it is left out."""
+        different = [case for case in map(resolved, others) if case[1:] != self.first[1:]]
+        return [self.first, *different]
+
+
 def generalization(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
     """Returns a classifier and what differs from it in one respect each.
 
@@ -44,28 +95,63 @@ def generalization(name: str, base: Mapping[str, Any], steps: int) -> list[Case]
     Returns:
         It and the others; what is equal to it is left out.
     """
-    width = (base.get("layers") or [20])[0]
+    mlps = _Mlps(name, base, steps)
+    return mlps.with_first(
+        *mlps.activations(), *mlps.deep(2, 3, 4), *mlps.wide(5), mlps.conv(),
+        *mlps.batches(8, 512), *mlps.long(10, 100), *mlps.tables(),
+    )  # fmt: skip
 
-    def mlp(name: str, horizon: int = 1, **changed: Any) -> Case:
-        return Case(name, "mlp_classifier", {**base, **changed}, horizon * steps)
 
-    shared = {k: base[k] for k in ("dataset", "batch_size", "shuffle_buffer") if k in base}
-    first = resolved(mlp(name))
-    others = [
-        *(mlp(name, activation=name) for name in ("relu", "elu", "tanh")),
-        *(mlp(f"{count}-layers", layers=[width] * count) for count in (2, 3, 4)),
-        mlp("5x-wider", layers=[5 * width]),
-        Case("conv", "conv_classifier", shared, steps),
-        *(mlp(f"batch-{size}", batch_size=size) for size in (8, 512)),
-        *(mlp(f"{horizon}x-steps", horizon) for horizon in (10, 100)),
-        *(
-            mlp(name, dataset=name, image_size=None, batch_size=32)
-            for name in ("breast_cancer", "wine")
-        ),
-    ]
-    return [first, *(case for case in map(resolved, others) if case[1:] != first[1:])]
+def dm(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns what Andrychowicz et al. 2016 test on (figures 4 and 5); see `generalization`.
+
+    The same problem, also for twice as long; twice the width, two layers, relu.
+    """
+    mlps = _Mlps(name, base, steps)
+    relu = mlps.changed("relu", activation="relu")
+    return mlps.with_first(*mlps.long(2), *mlps.wide(2), *mlps.deep(2), relu)
+
+
+def rnnprop(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns what Lv, Jiang and Li 2017 test on (tables 1 to 4); see `generalization`.
+
+    Longer trainings, other activations, more layers, a convolutional network.
+    """
+    mlps = _Mlps(name, base, steps)
+    return mlps.with_first(
+        *mlps.long(10, 100), *mlps.activations(), *mlps.deep(2, 3, 4, 5), mlps.conv()
+    )
+
+
+def scale(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns problems of other kinds than were trained on, and long trainings.
+
+    As Wichrowska et al. 2017 do; see `generalization`.
+    """
+    mlps = _Mlps(name, base, steps)
+    regression = Case("regression", "mlp_regressor", {}, 10 * steps)
+    tables = [case._replace(steps=10 * steps) for case in mlps.tables()]
+    return mlps.with_first(*mlps.long(10, 100), mlps.conv(horizon=10), *tables, regression)
+
+
+def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns what a learned optimizer is likely to fail at; see `generalization`.
+
+    Other data, a regression, ten times the width, wrong labels, very small and large batches.
+    """
+    mlps = _Mlps(name, base, steps)
+    regression = Case("regression", "mlp_regressor", {}, steps)
+    noise = mlps.changed("label-noise", label_noise=0.3)
+    return mlps.with_first(*mlps.tables(), regression, *mlps.wide(10), noise, *mlps.batches(8, 512))
 
 
 SUITES: Registry[Callable[[str, Mapping[str, Any], int], Sequence[Case]]] = Registry(
-    "suite", {"generalization": generalization}
+    "suite",
+    {
+        "dm": dm,
+        "generalization": generalization,
+        "refutation": refutation,
+        "rnnprop": rnnprop,
+        "scale": scale,
+    },
 )

@@ -18,6 +18,7 @@ from l2o.problems.analytic import (
 from l2o.problems.classifiers import conv_classifier, mlp_classifier
 from l2o.problems.keras_model import KerasProblem, keras_problem
 from l2o.problems.problem import Instance, Problem, ProblemSpec
+from l2o.problems.regressors import mlp_regressor
 from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling, Wrapper
 from l2o.registry import Registry
 
@@ -36,6 +37,7 @@ PROBLEMS: Registry[Callable[..., Problem]] = Registry(
         "StyblinskiTang": StyblinskiTang,
         "conv_classifier": conv_classifier,
         "mlp_classifier": mlp_classifier,
+        "mlp_regressor": mlp_regressor,
     },
 )
 
@@ -74,4 +76,5 @@ __all__ = [
     "conv_classifier",
     "keras_problem",
     "mlp_classifier",
+    "mlp_regressor",
 ]

@@ -9,8 +9,8 @@ import keras
 from annotated_types import Ge, Lt
 
 from l2o.errors import UserError
-from l2o.options import Activation, Count, Layers
-from l2o.problems.datasets import load
+from l2o.options import Activation, Count, Layers, Probability
+from l2o.problems.datasets import load, with_wrong_labels
 from l2o.problems.keras_model import KerasProblem
 
 
@@ -21,6 +21,7 @@ def mlp_classifier(
     batch_size: Count = 64,
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     image_size: Count | None = None,
+    label_noise: Probability = 0.0,
 ) -> KerasProblem:
     """A multilayer perceptron with softmax cross entropy.
 
@@ -31,11 +32,13 @@ def mlp_classifier(
         batch_size: Examples in a mini-batch [64].
         shuffle_buffer: How far an example may move in the shuffle [16384].
         image_size: Resize images to this many pixels squared; None keeps them [None].
+        label_noise: Share of the training examples that have a wrong label, the same ones at
+            each time [0.0].
 
     Returns:
         The problem; its parameters are the kernels and biases in the order of layers.
     """
-    data = load(dataset, image_size)
+    data = with_wrong_labels(load(dataset, image_size), label_noise)
 
     def build_model() -> keras.Model:
         return keras.Sequential(
@@ -60,6 +63,7 @@ def conv_classifier(
     batch_size: Count = 64,
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     image_size: Count | None = None,
+    label_noise: Probability = 0.0,
 ) -> KerasProblem:
     """A convolutional network with softmax cross entropy; each layer halves the image.
 
@@ -74,11 +78,13 @@ def conv_classifier(
         batch_size: Examples in a mini-batch [64].
         shuffle_buffer: How far an example may move in the shuffle [16384].
         image_size: Resize images to this many pixels squared; None keeps them [None].
+        label_noise: Share of the training examples that have a wrong label, the same ones at
+            each time [0.0].
 
     Returns:
         The problem; its parameters are those of the layers, in their order.
     """
-    data = load(dataset, image_size)
+    data = with_wrong_labels(load(dataset, image_size), label_noise)
     if data.train.images.ndim == 2:
         raise UserError(f"{dataset} has no images: expected a set of images", "dataset")
 

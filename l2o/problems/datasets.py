@@ -80,6 +80,29 @@ def load(name: str, image_size: int | None = None) -> Dataset:
         raise UserError(error.message, "dataset") from None
 
 
+def with_wrong_labels(dataset: Dataset, share: float) -> Dataset:
+    """Returns a data set with wrong training labels, drawn among the other classes.
+
+    Args:
+        dataset: With the right ones.
+        share: Of the training examples, 0 to 1; 0: the data set is returned as it is.
+
+    Raises:
+        UserError: If there is no other class.
+    """
+    if not share:
+        return dataset
+    if dataset.classes < 2:
+        raise UserError(f"{dataset.name} has one class: expected 0", "label_noise")
+    labels = dataset.train.labels
+    rng = np.random.default_rng(0)
+    wrong = rng.permutation(len(labels))[: round(share * len(labels))]
+    changed = labels.astype(np.int64)
+    changed[wrong] += rng.integers(1, dataset.classes, len(wrong))
+    changed[wrong] %= dataset.classes
+    return dataset._replace(train=Split(dataset.train.images, changed))
+
+
 @lru_cache(maxsize=4)
 def _load(name: str, image_size: int | None) -> Dataset:
     if name in BUNDLED:

@@ -163,7 +163,7 @@ def test_where_every_baseline_diverges(optimizers, problem, monkeypatch):
     monkeypatch.setattr(module, "run", lost)
     found = compare(CASE, problem, {"one": optimizers["one"]}, 2, Cache(None))
     assert list(found.baselines) == [
-        f"{name} 1e-08" for name in ("SGD", "RMSprop", "Adam", "AdamW")
+        f"{name} 1e-08" for name in ("SGD", "Momentum", "RMSprop", "Adam", "AdamW")
     ]
     assert found.ratio("one").value == 0
     assert found.ratio("Adam 1e-08").value == np.inf

@@ -167,6 +167,7 @@ def test_a_terminal_gets_less_and_sees_what_diverged():
 def test_a_ratio_in_words():
     assert report.ratio_text(Ratio(0.123, 0.1, 0.2)) == "0.12 [0.10, 0.20]"
     assert report.ratio_text(Ratio(0.00123, 0.001, 1234.0)) == "0.0012 [0.001, 1,234]"
+    assert report.ratio_text(Ratio(0.0623, 0.0134, 0.0999)) == "0.062 [0.013, 0.1]"
     assert report.ratio_text(Ratio(2.0, 1.0, np.inf)) == "2.00 [1.00, inf]"
     assert report.ratio_text(Ratio(2.0, None, None)) == "2.00"
     assert report.ratio_text(Ratio(np.inf, 1.0, np.inf)) == "diverged"

@@ -42,8 +42,61 @@ def test_what_is_equal_to_the_first_is_left_out():
 
 @pytest.mark.parametrize("suite", sorted(SUITES.entries))
 def test_every_problem_can_be_built(suite):
-    for case in SUITES.entries[suite]("base", {}, 5):
+    cases = SUITES.entries[suite]("base", {}, 5)
+    assert cases[0] == resolved(Case("base", "mlp_classifier", {}, 5))
+    assert len({case.name for case in cases}) == len(cases)
+    for case in cases:
         assert isinstance(problem_from(case.target, case.kwargs), KerasProblem)
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        ("dm", {"2x-steps": 200, "2x-wider": 100, "2-layers": 100, "relu": 100}),
+        ("rnnprop", {
+            "10x-steps": 1000, "100x-steps": 10_000, "relu": 100, "elu": 100, "tanh": 100,
+            "2-layers": 100, "3-layers": 100, "4-layers": 100, "5-layers": 100, "conv": 100,
+        }),
+        ("scale", {
+            "10x-steps": 1000, "100x-steps": 10_000, "conv": 1000, "breast_cancer": 1000,
+            "wine": 1000, "regression": 1000,
+        }),
+        ("refutation", {
+            "breast_cancer": 100, "wine": 100, "regression": 100, "10x-wider": 100,
+            "label-noise": 100, "batch-8": 100, "batch-512": 100,
+        }),
+    ],
+)  # fmt: skip
+def test_the_suites_of_the_papers(suite, expected):
+    first, *others = SUITES.entries[suite]("base", {}, 100)
+    assert {case.name: case.steps for case in others} == expected
+    targets = {"conv": "conv_classifier", "regression": "mlp_regressor"}
+    changed = {
+        "relu": {"activation": "relu"},
+        "elu": {"activation": "elu"},
+        "tanh": {"activation": "tanh"},
+        "breast_cancer": {"dataset": "breast_cancer", "batch_size": 32},
+        "wine": {"dataset": "wine", "batch_size": 32},
+        "2x-wider": {"layers": [40]},
+        "10x-wider": {"layers": [200]},
+        "batch-8": {"batch_size": 8},
+        "batch-512": {"batch_size": 512},
+        "label-noise": {"label_noise": 0.3},
+        **{f"{n}-layers": {"layers": [20] * n} for n in (2, 3, 4, 5)},
+        **{f"{n}x-steps": {} for n in (2, 10, 100)},
+    }
+    for case in others:
+        assert case.target == targets.get(case.name, "mlp_classifier")
+        if case.name in targets:
+            assert case == resolved(Case(case.name, case.target, {}, case.steps))
+        else:
+            assert case.kwargs == {**first.kwargs, **changed[case.name]}
+
+
+def test_conv_is_on_the_data_of_the_first():
+    base = {"dataset": "mnist", "batch_size": 8, "image_size": 14, "label_noise": 0.5}
+    conv = next(c for c in SUITES.entries["rnnprop"]("base", base, 1) if c.name == "conv")
+    assert {k: conv.kwargs[k] for k in base} == base
 
 
 def test_defaults_are_written_out():

@@ -184,3 +184,39 @@ def test_a_table_has_no_images(refused):
     with pytest.raises(UserError, match="wine has no images") as error:
         refused()
     assert error.value.path == "dataset"
+
+
+def test_wrong_labels_are_of_other_classes_and_the_same_each_time():
+    right = datasets.load("digits")
+    wrong = datasets.with_wrong_labels(right, 0.3)
+    differing = wrong.train.labels != right.train.labels
+    assert differing.sum() == round(0.3 * 1437)
+    assert set(wrong.train.labels) == set(range(10))
+    shift = (wrong.train.labels - right.train.labels)[differing] % 10
+    assert np.bincount(shift, minlength=10)[1:].min() > 20
+    again = datasets.with_wrong_labels(right, 0.3)
+    np.testing.assert_array_equal(again.train.labels, wrong.train.labels)
+    np.testing.assert_array_equal(wrong.test.labels, right.test.labels)
+    assert (datasets.with_wrong_labels(right, 1.0).train.labels != right.train.labels).all()
+    assert datasets.with_wrong_labels(right, 0.0) is right
+
+
+def test_wrong_labels_need_another_class_and_leave_the_others_as_they_are():
+    images = np.zeros((100, 2), np.float32)
+    # Not one of the classes: a problem refuses it, and still can.
+    labels = np.full(100, 255, np.uint8)
+    split = datasets.Split(images, labels)
+    changed = datasets.with_wrong_labels(datasets.Dataset("a", split, split, 10), 0.5)
+    assert (changed.train.labels == 255).sum() == 50
+    assert (changed.train.labels < 10).sum() == 50
+    with pytest.raises(UserError, match="a has one class") as error:
+        datasets.with_wrong_labels(datasets.Dataset("a", split, split, 1), 0.5)
+    assert error.value.path == "label_noise"
+
+
+@pytest.mark.parametrize("classifier", [mlp_classifier, conv_classifier])
+def test_a_classifier_learns_from_wrong_labels_and_is_tested_on_right_ones(classifier):
+    right = datasets.load("digits")
+    data = classifier(label_noise=0.5).dataset
+    assert (data.train.labels != right.train.labels).mean() == pytest.approx(0.5, abs=1e-3)
+    np.testing.assert_array_equal(data.test.labels, right.test.labels)
