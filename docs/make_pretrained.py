@@ -1,36 +1,107 @@
-"""Ships what runs have learned: `python docs/make_pretrained.py runs/rnnprop-digits ...`."""
+"""Ships what runs have learned: `python docs/make_pretrained.py runs/rnnprop-digits ...`.
 
+See `make pretrained`. The results on a card are those of docs/make_reproduction.py.
+"""
+
+import csv
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import l2o
+from l2o.options import options_of
+from l2o.problems import PROBLEMS
 from l2o.train import RunDirectory
 from l2o.train.loading import SHIPPED
 
 
 def main(directories: list[str]) -> None:
-    """Saves the best period of each run under the run's name."""
+    """Saves the best period of each run under the run's name, with a card."""
     for directory in directories:
         run, name = RunDirectory(directory), Path(directory).name
-        l2o.load(directory).save(SHIPPED / name, about(run.read_config(), len(run.rows())))
+        config = run.read_config()
+        l2o.load(directory).save(SHIPPED / name, about(name, config))
+        (SHIPPED / name / "card.md").write_text(card(name, run, config), "utf-8")
         print(f"{name}: {l2o.pretrained()[name]}")
 
 
-def about(config: dict, periods: int) -> str:
-    """Says what a run was trained on."""
-    problems = [_problem(spec) for spec in config["problems"]]
+def about(name: str, config: dict) -> str:
+    """Says in a line what was trained, and on what."""
+    kinds = Counter(
+        spec["target"] + (f" ({spec['kwargs']['dataset']})" if "dataset" in spec["kwargs"] else "")
+        for spec in config["problems"]
+    )
+    problems = ", ".join(
+        f"{count} x {kind}" if count > 1 else kind for kind, count in kinds.items()
+    )
     return (
-        f"{config['constructor']}, trained on {'; '.join(problems)}, each for "
-        f"{config['training']['epochs']} epochs. {periods} periods, seed {config['seed']}, "
-        "validated without the wrappers."
+        f"{config['constructor']}, trained on {problems}; preset {name}, "
+        f"{config['strategy']['num_periods']} periods, seed {config['seed']}"
+    )
+
+
+def card(name: str, run: RunDirectory, config: dict) -> str:
+    """Returns the model card of a run, without results."""
+    best, rows = run.best(), run.rows()
+    with run.log_path.open() as file:
+        log = list(csv.DictReader(file))
+    minutes = sum(float(row["seconds"]) for row in log if row["seconds"]) / 60
+    problems = "\n".join(f"* {_problem(spec)}" for spec in config["problems"])
+    validated = "\n".join(f"* {_problem(spec)}" for spec in config["validation_problems"])
+    return f"""# {name}
+
+    model.compile(optimizer=l2o.load("{name}"), ...)
+
+{config["constructor"]}, made by one command (of a clone of l2o; its options are those of
+`config/presets/{name}.json`):
+
+    python train.py --preset {name} directory=runs/{name}
+
+## Training
+
+| | |
+|---|---|
+| periods | {len(rows)} |
+| unrolls | {sum(row.unrolls for row in rows):,} |
+| steps of optimizees | {sum(row.inner_steps for row in rows):,} |
+| seed | {config["seed"]} |
+| imitated at first | {_teachers(config)} |
+| time | {minutes:.0f} minutes on one of 2 cores |
+
+Trained on
+
+{problems}
+
+The weights are those of period {best.period}. Its validation loss was the smallest,
+{best.validation_loss:.3f}: the mean of log(f / f at the start) over
+{config["strategy"]["validation_unroll"]} steps of
+
+{validated}
+"""
+
+
+def _teachers(config: dict) -> str:
+    training = config["training"]
+    if not training["p_teacher"]:
+        return "nothing"
+    return ", ".join(
+        f"{teacher['class_name']}, learning rate {json.dumps(teacher['config']['learning_rate'])}"
+        for teacher in training["teachers"]
     )
 
 
 def _problem(spec: dict) -> str:
-    shown = ("dataset", "layers", "activation")
-    options = ", ".join(f"{k}={json.dumps(v)}" for k, v in spec["kwargs"].items() if k in shown)
-    wrappers = "".join(f" in {w['target']}" for w in spec["wrappers"])
+    defaults = {k: o.default for k, o in options_of(PROBLEMS.find(spec["target"])).items()}
+    options = ", ".join(
+        f"{k}={json.dumps(v)}"
+        for k, v in spec["kwargs"].items()
+        if k in ("dataset", "layers", "activation", "batch_size") or v != defaults[k]
+    )
+    wrappers = "".join(
+        f" in {w['target']}({', '.join(f'{k}={v:g}' for k, v in w['kwargs'].items())})"
+        for w in spec["wrappers"]
+    )
     return f"{spec['target']}({options}){wrappers}"
 
 

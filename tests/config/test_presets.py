@@ -39,9 +39,11 @@ def train(config):
     return rows[0]
 
 
-def test_there_is_a_preset_for_the_paper_of_each_optimizer():
-    constructors = {merge_all(presets=[name])["constructor"] for name in preset_names()}
-    assert constructors == set(OPTIMIZERS.entries)
+@pytest.mark.parametrize("kind", ["-paper", "-digits"])
+def test_there_is_a_preset_for_each_optimizer(kind):
+    names = [name for name in preset_names() if name.endswith(kind)]
+    constructors = [merge_all(presets=[name])["constructor"] for name in names]
+    assert sorted(constructors) == sorted(OPTIMIZERS.entries)
 
 
 @pytest.mark.parametrize("name", [n for n in preset_names() if n != "sample"])
@@ -51,7 +53,17 @@ def test_a_preset_trains(name):
     problems = build_strategy(config).training.problems
     assert len(problems) == len(config["problems"])
     config["problems"] = config["problems"][:1]
+    # Where it imitates, it does nothing else in the first period.
+    config["training"]["p_teacher"] = 0.0
     assert train(config).meta_loss is not None
+
+
+def test_the_rnnprop_recipe_begins_with_imitation():
+    config = resolve_config(merge_all(presets=["rnnprop-digits"], overrides=TINY))
+    config["problems"] = config["problems"][:1]
+    assert [teacher["class_name"] for teacher in config["training"]["teachers"]] == ["Adam"]
+    row = train(config)
+    assert row.imitation_unrolls == row.unrolls > 0
 
 
 def test_the_rnnprop_preset_has_both_training_tricks_and_validates_without():

@@ -88,7 +88,7 @@ def test_an_example_is_trained(name, example):
     kind = "sparse_categorical_crossentropy" if example is convnet else "binary_crossentropy"
     model.compile(optimizer=optimizer, loss=kind)
     start = model.evaluate(x, y, verbose=0)
-    model.fit(x, y, batch_size=64, epochs=12, verbose=0)
+    model.fit(x, y, batch_size=64, epochs=16, verbose=0)
     end = model.evaluate(x, y, verbose=0)
     assert end < start / 2
     for before, after in zip(learned, optimizer.network.get_weights(), strict=True):
