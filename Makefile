@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Presets, and the names of what they have trained.
+RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 
-.PHONY: demo test test-slow test-fuzz figures pretrained lint clean
+.PHONY: demo test test-slow test-fuzz figures pretrained reproduction ablations lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -29,13 +31,24 @@ figures: $(VENV)/installed
 	done
 	$(BIN)/python docs/make_figures.py runs/DM runs/RNNProp runs/ScaleBasic runs/ScaleHierarchical
 
-# l2o/weights: 6 to 12 minutes each. RNNProp learns more from short trainings.
+# l2o/weights, one after the other; those that are there go on or stay.
 pretrained: $(VENV)/installed
-	$(BIN)/python train.py --preset digits constructor=DM directory=runs/dm-digits
-	$(BIN)/python train.py --preset digits constructor=RNNProp training/epochs=5 strategy/epochs_per_period=40 directory=runs/rnnprop-digits
-	$(BIN)/python train.py --preset digits constructor=ScaleBasic directory=runs/scale-basic-digits
-	$(BIN)/python train.py --preset digits constructor=ScaleHierarchical directory=runs/scale-hierarchical-digits
-	$(BIN)/python docs/make_pretrained.py runs/dm-digits runs/rnnprop-digits runs/scale-basic-digits runs/scale-hierarchical-digits
+	for p in $(RECIPES); do \
+	    $(BIN)/python train.py --preset $$p directory=runs/$$p || exit; \
+	done
+	$(BIN)/python docs/make_pretrained.py $(RECIPES:%=runs/%)
+
+# The tables and pictures of docs/reproduction.md, and the results on the model cards.
+# Those of the ablations are made again where `make ablations` has been.
+reproduction: $(VENV)/installed
+	for s in dm rnnprop scale refutation generalization; do \
+	    $(BIN)/python evaluate.py $(RECIPES) --suite $$s --output runs/reproduction || exit; \
+	done
+	$(BIN)/python docs/make_stability.py $(RECIPES)
+	$(BIN)/python docs/make_reproduction.py runs/reproduction $(wildcard runs/ablations)
+
+ablations: $(VENV)/installed
+	$(BIN)/python docs/make_ablations.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,0 +1,171 @@
+"""Writes the results of evaluations to docs/reproduction.md and to the model cards.
+
+`python docs/make_reproduction.py EVALUATIONS [ABLATIONS]`: a folder that evaluate.py has written,
+and one of such folders, see `make reproduction` and `make ablations`. A table of the page stands
+between two comments; one that there is nothing for stays as it is.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from l2o.evaluate import plot
+from l2o.evaluate.metrics import Ratio
+from l2o.evaluate.report import ratio_text
+from l2o.evaluate.suites import SUITES
+from l2o.train.loading import SHIPPED
+
+PAGE = Path(__file__).parent / "reproduction.md"
+Found = Mapping[str, Any]
+
+
+def main(evaluations: str, ablations: str | None = None) -> None:
+    """Fills the tables, draws the pictures and adds the results to the cards."""
+    suites = _found((name, evaluations, name) for name in SUITES.entries)
+    if not suites:
+        sys.exit(f"{evaluations}: expected a folder that evaluate.py --suite has written")
+    fill({name: table(found) for name, found in suites.items()})
+    whole = unique(found for own in suites.values() for found in own)
+    plot.ratios(PAGE.with_name("reproduction-ratios.png"), values(whole))
+    shutil.copy(Path(evaluations) / "eval/dm.png", PAGE.with_name("reproduction-dm.png"))
+    for name in learned(whole[0]):
+        add_results(name, whole)
+    folders = sorted(Path(ablations).iterdir()) if ablations else []
+    ablated = _found((path.name, path, name) for path in folders for name in SUITES.entries)
+    fill({f"ablation {name}": table(found) for name, found in ablated.items()})
+    for name, found in ablated.items():
+        plot.ratios(PAGE.with_name(f"ablation-{name}.png"), values(found))
+
+
+def _found(wanted: Iterable[tuple[str, Any, str]]) -> dict[str, list[Found]]:
+    return {label: found for label, *where in wanted if (found := of_suite(*where))}
+
+
+def fill(tables: Mapping[str, str]) -> None:
+    """Writes tables to the page, each between the comments with its name."""
+    page = PAGE.read_text("utf-8")
+    for name, rows in tables.items():
+        page, count = re.subn(
+            rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)",
+            lambda m, rows=rows: f"{m[1]}\n{rows}\n\n{m[2]}",
+            page,
+            flags=re.S,
+        )
+        if count != 1:
+            sys.exit(f"{PAGE}: expected one table called {name}")
+    PAGE.write_text(page, "utf-8")
+
+
+def of_suite(folder: str | Path, suite: str) -> list[Found]:
+    """Returns what evaluate.py has found on a suite, in its order."""
+    paths = [
+        Path(folder) / f"eval/{suite}-{c.name}.json" for c in SUITES.entries[suite]("base", {}, 1)
+    ]
+    # A problem that was trained on is called so.
+    paths = [p if p.exists() else p.with_name(p.name.replace("-base", "-training")) for p in paths]
+    return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
+
+
+def unique(results: Iterable[Found]) -> list[Found]:
+    """Returns the first of those with the same problem and steps."""
+    found: dict[tuple[str, int], Found] = {}
+    for one in results:
+        found.setdefault((one["name"], one["steps"]), one)
+    return list(found.values())
+
+
+def learned(one: Found) -> list[str]:
+    """Returns the labels of learned optimizers."""
+    return [label for label, own in one["optimizers"].items() if own["learned"]]
+
+
+def values(results: Iterable[Found]) -> dict[str, dict[str, float]]:
+    """Returns ratios by optimizer, by problem."""
+    return {
+        f"{one['name']}, {one['steps']:,}": {
+            label: _ratio(one["optimizers"][label]).value for label in learned(one)
+        }
+        for one in results
+    }
+
+
+def table(results: list[Found]) -> str:
+    """Returns ratios with intervals, what diverged, and the best baseline, by problem."""
+    labels = learned(results[0])
+    head = ["problem", "steps", *labels, "best baseline"]
+    rows = [
+        [one["name"], f"{one['steps']:,}", *(_cell(one, label) for label in labels), _best(one)]
+        for one in results
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def add_results(name: str, results: list[Found]) -> None:
+    """Writes the results and limits of an optimizer to its card."""
+    path = SHIPPED / name / "card.md"
+    about = path.read_text("utf-8").split("\n## Results")[0]
+    rows = "\n".join(
+        f"| {one['name']} | {one['steps']:,} | {_cell(one, name)} | {_best(one)} |"
+        for one in results
+    )
+    by_verdict: dict[str, list[str]] = {"clear": [], "unclear": []}
+    for one in results:
+        if verdict := _loss(one, name):
+            by_verdict[verdict].append(f"{one['name']} ({one['steps']:,} steps)")
+    clear, unclear = (", ".join(found) or "none" for found in by_verdict.values())
+    path.write_text(
+        f"""{about}
+## Results
+
+Mean training loss over {len(results[0]["seeds"])} seeds that were not trained on, divided by that
+of the best of SGD, momentum, RMSprop, Adam and AdamW, each at its best learning rate; 95 %
+bootstrap interval, and seeds that diverged, if any. The problems: docs/evaluation.md.
+
+| problem | steps | ratio | best baseline |
+|---|---|---|---|
+{rows}
+
+## Limits
+
+* It loses to the best baseline on: {clear}.
+* Its mean is above that of the best baseline, but the interval includes 1, on: {unclear}.
+* It was trained to make the training loss small, and for nothing else: test losses are often worse
+  than those of the baselines.
+* Trained with another seed, it does better or worse on some problems: docs/reproduction.md.
+* A step takes several times as long as Adam's.
+""",
+        "utf-8",
+    )
+
+
+def _cell(one: Found, label: str) -> str:
+    own = one["optimizers"][label]
+    lost = round(own["measures"]["diverged"]["mean"] * len(one["seeds"]))
+    text = ratio_text(_ratio(own))
+    return f"{text}, {lost} diverged" if 0 < lost < len(one["seeds"]) else text
+
+
+def _best(one: Found) -> str:
+    mean = one["optimizers"][one["best_baseline"]]["measures"]["train_loss"]["mean"]
+    return f"{one['best_baseline']}: " + ("diverged" if mean is None else f"{mean:.3g}")
+
+
+def _ratio(own: Found) -> Ratio:
+    found = own["ratio_to_best"]
+    value = float("inf") if found["value"] is None else found["value"]
+    return Ratio(value, found["low"], found["high"])
+
+
+def _loss(one: Found, label: str) -> str | None:
+    ratio = _ratio(one["optimizers"][label])
+    if ratio.value <= 1:
+        return None
+    return "unclear" if ratio.low is not None and ratio.low <= 1 else "clear"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,74 @@
+"""docs/reproduction.md: its commands are such, its tables are of what there is."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+import l2o
+from config.overrides import merge_all
+from l2o.evaluate.suites import SUITES
+from l2o.train import resolve_config
+from l2o.train.loading import SHIPPED
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "reproduction.md").read_text("utf-8")
+ABLATIONS = runpy.run_path(str(DOCS / "make_ablations.py"))
+TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
+
+
+def test_every_training_command_is_one():
+    commands = re.findall(r"^\s*python train\.py (.*)$", PAGE, re.M)
+    assert len(commands) >= 4
+    for command in commands:
+        preset, name, *overrides = shlex.split(command)
+        assert preset == "--preset"
+        resolve_config(merge_all(presets=[name], overrides=overrides))
+
+
+@pytest.mark.parametrize("suite", sorted(SUITES.entries))
+def test_the_table_of_a_suite_has_its_problems_and_all_that_come_with_l2o(suite):
+    head, _, *rows = TABLES[suite].splitlines()
+    assert head == f"| problem | steps | {' | '.join(sorted(l2o.pretrained()))} | best baseline |"
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    expected = [(case.name, f"{case.steps:,}") for case in SUITES.entries[suite]("base", {}, 100)]
+    assert [(name, steps) for name, steps, *_ in cells] == expected
+    for _, _, *values, best in cells:
+        assert all(re.match(r"\d|diverged", value) for value in values), values
+        assert re.match(r"(SGD|Momentum|RMSprop|Adam|AdamW) [\d.e-]+: ", best)
+
+
+@pytest.mark.parametrize("name", sorted(ABLATIONS["ABLATIONS"]))
+def test_every_ablation_can_be_trained_and_is_in_its_table(name):
+    _, runs = ABLATIONS["ABLATIONS"][name]
+    for label, run in runs.items():
+        _, preset, *overrides = ABLATIONS["command"](label, run)
+        resolve_config(merge_all(presets=[preset], overrides=overrides))
+    head = TABLES[f"ablation {name}"].splitlines()[0]
+    assert head == f"| problem | steps | {' | '.join(runs)} | best baseline |"
+
+
+@pytest.mark.parametrize("name", sorted(l2o.pretrained()))
+def test_a_card_says_what_the_page_says(name):
+    card = (SHIPPED / name / "card.md").read_text("utf-8")
+    rows = 0
+    for suite in SUITES.entries:
+        head, _, *table = (row.split(" | ") for row in TABLES[suite].splitlines())
+        for row in table:
+            found = [row[0], row[1], row[head.index(name)], row[-1]]
+            assert f"\n{' | '.join(found)}\n" in card
+            rows += 1
+    assert rows > 40
+
+
+def test_nothing_is_left_to_write():
+    assert not re.search(r"^[A-Z]{3,}$", PAGE, re.M)
+
+
+def test_its_pictures_are_there():
+    pictures = re.findall(r"\]\((.*?\.png)\)", PAGE)
+    assert pictures
+    for picture in pictures:
+        assert (DOCS / picture).exists()
