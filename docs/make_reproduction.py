@@ -38,7 +38,10 @@ def main(evaluations: str, ablations: str | None = None) -> None:
     ablated = _found((path.name, path, name) for path in folders for name in SUITES.entries)
     fill({f"ablation {name}": table(found) for name, found in ablated.items()})
     for name, found in ablated.items():
-        plot.ratios(PAGE.with_name(f"ablation-{name}.png"), values(found))
+        ratios = values(found)
+        if len(learned(found[0])) > len(found):  # A page is taller than wide.
+            ratios = {run: {k: row[run] for k, row in ratios.items()} for run in learned(found[0])}
+        plot.ratios(PAGE.with_name(f"ablation-{name}.png"), ratios)
 
 
 def _found(wanted: Iterable[tuple[str, Any, str]]) -> dict[str, list[Found]]:
