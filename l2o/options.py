@@ -88,6 +88,8 @@ Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
 
 # Marks a parameter that Python callers give and a config does not.
 PYTHON_ONLY = "python only"
+# A number, a schedule or a callable, as Keras' optimizers take it first.
+LearningRate = float | Callable[..., Any]
 
 
 class Option(NamedTuple):
@@ -114,7 +116,10 @@ def options_of(target: Any) -> dict[str, Option]:
         if "__init__" not in vars(base):
             continue
         # What Keras and TrainableOptimizer take is for deployment, not for a config.
-        if base.__name__ == "TrainableOptimizer" or base.__module__.startswith("keras."):
+        if base.__name__ == "TrainableOptimizer":
+            found.pop("learning_rate", None)
+            break
+        if base.__module__.startswith("keras."):
             break
         init = vars(base)["__init__"]
         found = {**_signature_options(init), **found}

@@ -62,6 +62,8 @@ def parameters(target):
     names = set()
     for base in bases:
         if base.__name__ == "TrainableOptimizer":
+            # Where it comes first, as in Keras' optimizers, it is what deployment takes.
+            names.discard("learning_rate")
             break
         function = vars(base).get("__init__") if inspect.isclass(base) else base
         for name, parameter in inspect.signature(function).parameters.items() if function else ():

@@ -9,13 +9,14 @@ import keras
 
 from l2o.optimizer.cells import CoordinatewiseLSTM
 from l2o.optimizer.trainable import TrainableOptimizer
-from l2o.options import Activation, Initializer, Layers
+from l2o.options import Activation, Initializer, Layers, LearningRate
 
 
 class CoordinatewiseOptimizer(TrainableOptimizer):
     """Base of the rules built on a stack of LSTM cells.
 
     Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
         layers: Units of each LSTM layer [(20, 20)].
         activation: Activation of the cells ["tanh"].
         recurrent_activation: Activation of their gates ["sigmoid"].
@@ -31,6 +32,7 @@ class CoordinatewiseOptimizer(TrainableOptimizer):
 
     def __init__(
         self,
+        learning_rate: LearningRate = 1.0,
         *,
         layers: Layers = (20, 20),
         activation: Activation = "tanh",
@@ -42,7 +44,7 @@ class CoordinatewiseOptimizer(TrainableOptimizer):
         unit_forget_bias: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(learning_rate, **kwargs)
         self.layers = tuple(layers)
         self.activation = activation
         self.recurrent_activation = recurrent_activation

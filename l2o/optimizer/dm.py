@@ -12,7 +12,7 @@ from annotated_types import Gt, Le
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
 from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
-from l2o.options import Positive
+from l2o.options import LearningRate, Positive
 
 
 class DMState(NamedTuple):
@@ -33,6 +33,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
     configuration says "DMOptimizer".
 
     Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
         preprocess: Whether to split gradients into logarithm and sign; otherwise the
             LSTM sees `g` [True].
         p: How many e-folds below 1 the logarithm reaches, at most 80 [10, as in
@@ -44,6 +45,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
 
     def __init__(
         self,
+        learning_rate: LearningRate = 1.0,
         *,
         preprocess: bool = True,
         p: Annotated[float, Gt(0), Le(80)] = 10.0,
@@ -51,7 +53,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
         name: str = "DMOptimizer",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate, name=name, **kwargs)
         self.preprocess = preprocess
         self.p = p
         self.output_scale = output_scale

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -58,5 +60,26 @@ def put(
     )
 
 
-def _sizes(place: Place, params: Sequence[tf.Tensor]) -> list[int]:
-    return [p.shape.num_elements() if place.coordinates else 1 for p in params]
+def reordered(
+    leaf: np.ndarray, place: Place | None, variables: Sequence[Any], order: Sequence[int]
+) -> np.ndarray:
+    """Returns a leaf of a state whose variables were listed in another order.
+
+    Args:
+        leaf: As it was.
+        place: Where the variables lie in it; None: it is what they all share.
+        variables: In the order that is wanted.
+        order: For each of them, its index in the order of the leaf.
+    """
+    if place is None:
+        return leaf
+    sizes = _sizes(place, variables)
+    before = [0] * len(sizes)
+    for size, k in zip(sizes, order, strict=True):
+        before[k] = size
+    parts = np.split(leaf, np.cumsum(before)[:-1], place.axis)
+    return np.concatenate([parts[k] for k in order], place.axis)
+
+
+def _sizes(place: Place, params: Sequence[Any]) -> list[int]:
+    return [math.prod(p.shape) if place.coordinates else 1 for p in params]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
 from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
-from l2o.options import Decay, Epsilon, Positive
+from l2o.options import Decay, Epsilon, LearningRate, Positive
 
 # The authors' code puts an ELU layer of this width before the LSTMs.
 PROJECTION = 20
@@ -36,6 +36,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         delta = -alpha tanh(w . LSTM(ELU(W x)) + b)
 
     Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
         beta_1: Decay of the momentum m [0.9; the paper has 0.95].
         beta_2: Decay of the second moment v [0.9; the paper has 0.95].
         alpha: Largest change of a parameter in one step [0.1].
@@ -46,6 +47,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
 
     def __init__(
         self,
+        learning_rate: LearningRate = 1.0,
         *,
         beta_1: Decay = 0.9,
         beta_2: Decay = 0.9,
@@ -54,7 +56,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         name: str = "RNNPropOptimizer",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.alpha = alpha

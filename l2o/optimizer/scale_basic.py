@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
 from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
-from l2o.options import Epsilon, Interval
+from l2o.options import Epsilon, Interval, LearningRate
 
 # Bias of the decay's readout: the second moment starts with a decay of 0.9.
 DECAY_BIAS = 2.2
@@ -37,6 +37,7 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
         delta = -lr (w . h)
 
     Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
         init_lr: Ends of the interval from which each coordinate's first learning rate is
             drawn, log-uniformly [(1.0, 1.0), so always 1].
         epsilon: Keeps the divisor above 0 [1e-10].
@@ -46,13 +47,14 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
 
     def __init__(
         self,
+        learning_rate: LearningRate = 1.0,
         *,
         init_lr: Interval = (1.0, 1.0),
         epsilon: Epsilon = 1e-10,
         name: str = "ScaleBasicOptimizer",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate, name=name, **kwargs)
         self.init_lr = tuple(init_lr)
         self.epsilon = epsilon
         spread = 0.5 / self.layers[-1] ** 0.5

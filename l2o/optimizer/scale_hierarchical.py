@@ -12,7 +12,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.partial import Place
 from l2o.optimizer.trainable import TrainableOptimizer
-from l2o.options import Activation, Count, Epsilon, Initializer, Interval
+from l2o.options import Activation, Count, Epsilon, Initializer, Interval, LearningRate
 
 # Where the authors' code starts: decays of 0.9 and 0.96, a log-learning-rate average that
 # keeps 0.96 of itself, and a learning rate of exp(-1) times its average.
@@ -69,6 +69,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         next decays = sigmoid(W h_param)                                   (13)
 
     Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
         param_units: Units of the GRU of a coordinate [10].
         tensor_units: Units of the GRU of a tensor [5].
         global_units: Units of the GRU of the whole problem [5].
@@ -90,6 +91,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
 
     def __init__(
         self,
+        learning_rate: LearningRate = 1.0,
         *,
         param_units: Count = 10,
         tensor_units: Count = 5,
@@ -107,7 +109,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         name: str = "ScaleHierarchicalOptimizer",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate, name=name, **kwargs)
         self.param_units = param_units
         self.tensor_units = tensor_units
         self.global_units = global_units

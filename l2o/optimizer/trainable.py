@@ -16,7 +16,9 @@ import tensorflow as tf
 from l2o import seeds
 from l2o.disk.packing import pack, unpack
 from l2o.optimizer import saved
-from l2o.optimizer.partial import Place, put, take
+from l2o.optimizer.layout import Layout, order
+from l2o.optimizer.making import Making
+from l2o.optimizer.partial import Place, put, reordered, take
 from l2o.options import options_of
 
 # Choices of variables for which a step is compiled; other ones are computed as they come.
@@ -25,7 +27,7 @@ MOST_COMPILED = 4
 State = Any  # a nest of tensors
 
 
-class TrainableOptimizer(keras.optimizers.Optimizer):
+class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     """An optimizer that is a small neural network, to be meta-trained, then used.
 
     A subclass writes one paper's rule as a pair of pure functions,
@@ -170,13 +172,22 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
                 f"{self.name} was made under another tf.distribute.Strategy than the model: load "
                 "or make it inside `strategy.scope()`"
             )
+        for variable in variables:
+            if tf.as_dtype(variable.dtype).is_complex:
+                raise ValueError(
+                    f"Expected real variables for {self.name}: a rule would see one part of each "
+                    f"number only. Received: {variable.name} of dtype {variable.dtype}"
+                )
         super().build(variables)
         # `fit` builds while it traces. TensorFlow lifts first values out of a trace if they
         # depend on nothing in it; here none can.
         with tf.init_scope():
-            params = [tf.zeros(v.shape, v.dtype) for v in variables]
+            params = [tf.zeros(v.shape, v.dtype) for v in self._moved()]
             state = self.initial_state(params)
             self._state_structure = tf.nest.map_structure(lambda _: None, state)
+            if tf.nest.flatten(state):
+                with keras.name_scope(self.name, caller=self):
+                    self._track_variable(Layout(variables, "layout"))
             # Not tracked a second time as an attribute: `add_variable` has done it.
             self._state_variables = tuple(
                 self.add_variable(
@@ -187,6 +198,10 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
                 )
                 for name, tensor in zip(_names(state), tf.nest.flatten(state), strict=True)
             )
+
+    def _moved(self) -> list[Any]:
+        """Returns the variables that the rule moves, in the order of its state."""
+        return [v for v in self._trainable_variables if _is_moved(v)]
 
     def _backend_update_step(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any], learning_rate: Any
@@ -199,18 +214,26 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
                 f"Expected a gradient for each of {len(variables)} variables. "
                 f"Received: {len(grads)}"
             )
+        # Keras drops variables without a gradient, but the state covers all of them.
+        known = [_tf_variable(v) for v in self._moved()]
+        known_keys = {self._var_key(v) for v in known}
         reduced = self._all_reduce_sum_gradients(zip(grads, variables, strict=True))
         gradient_of: dict[Any, tf.Tensor] = {}
         for gradient, variable in reduced:
             g, key = tf.convert_to_tensor(gradient), self._var_key(variable)
+            if key not in known_keys:
+                raise ValueError(
+                    f"Expected gradients of floating variables. Received: one of {variable.name}, "
+                    f"of dtype {variable.dtype}"
+                )
             if not g.shape.is_compatible_with(variable.shape):
                 raise ValueError(
                     f"Expected a gradient of shape {variable.shape} for {variable.name}. "
                     f"Received: {g.shape}"
                 )
+            # Of a shape that is known only later, TensorFlow checks it then.
+            g = tf.ensure_shape(g, variable.shape)
             gradient_of[key] = gradient_of[key] + g if key in gradient_of else g
-        # Keras drops variables without a gradient, but the state covers all of them.
-        known = [_tf_variable(v) for v in self._trainable_variables]
         params = [tf.convert_to_tensor(v) for v in known]
         all_grads = [gradient_of.get(self._var_key(v)) for v in known]
         state = tf.nest.pack_sequence_as(
@@ -271,17 +294,54 @@ class TrainableOptimizer(keras.optimizers.Optimizer):
         return [name for name in super().__dir__() if name != "network"]
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the state; skips, with Keras' warning, that of other variables than these."""
-        shapes = [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
-        own = [tuple(v.shape) for v in self.variables]
-        if len(shapes) == len(own) and shapes != own:
+        """Loads a state that was saved for the same variables, in whatever order.
+
+        One that was saved for other variables is skipped, with a warning, as Keras does.
+        """
+        values = [np.asarray(store[key]) for key in sorted(store.keys(), key=int)]
+        if len(values) != len(self.variables):
+            super().load_own_variables(store)
+            return
+        found = self._in_own_order(values)
+        if [v.shape for v in found or []] != [tuple(v.shape) for v in self.variables]:
             warnings.warn(
-                f"Skipping variable loading for optimizer '{self.name}', because its variables "
-                f"have the shapes {own}, whereas those of the saved optimizer have {shapes}.",
+                f"Skipping variable loading for optimizer '{self.name}', because the saved state "
+                "belongs to other variables than those it was built on.",
                 stacklevel=2,
             )
             return
-        super().load_own_variables(store)
+        for variable, value in zip(self.variables, found or [], strict=True):
+            variable.assign(value)
+
+    def _in_own_order(self, values: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Returns saved values in the order of `variables`; None: they belong to others."""
+        indices = {id(v): i for i, v in enumerate(self.variables)}
+        layout = next((v for v in self.variables if isinstance(v, Layout)), None)
+        if layout is None:
+            return values
+        own = layout.fingerprints
+        all_ = order(values[indices[id(layout)]], own)
+        if all_ is None or all_ == list(range(len(own))):
+            return None if all_ is None else values
+        known = self._trainable_variables
+        of_moved = [k for v, k in zip(known, all_, strict=True) if _is_moved(v)]
+        ranks = [sorted(of_moved).index(k) for k in of_moved]
+        state = tf.nest.pack_sequence_as(self._state_structure, list(self._state_variables))
+        try:
+            places = self.state_places(state)
+        except NotImplementedError:
+            return None
+        done = list(values)
+        for variable, place in zip(self._state_variables, places, strict=True):
+            i = indices[id(variable)]
+            done[i] = reordered(values[i], place, self._moved(), ranks)
+        # What Keras itself keeps for each variable.
+        for attribute in ("_model_variables_moving_average", "_accumulated_gradients"):
+            at = [indices[id(v)] for v in getattr(self, attribute, [])]
+            for i, source in zip(at, all_, strict=bool(at)):
+                done[i] = values[at[source]]
+        done[indices[id(layout)]] = own
+        return done
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments, and as text what has been learned.
@@ -335,6 +395,13 @@ def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
 
 def _tf_variable(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _is_moved(variable: Any) -> bool:
+    """Returns whether the rule moves a variable."""
+    # One of a float8 layer has no gradient: Keras puts another value in its place.
+    overwritten = getattr(variable, "overwrite_with_gradient", False)
+    return tf.as_dtype(variable.dtype).is_floating and not overwritten
 
 
 def _names(state: State, path: str = "") -> list[str]:

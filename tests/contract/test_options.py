@@ -28,6 +28,25 @@ def test_a_learning_rate(make):
     close([h - s for h, s in zip(half, start, strict=True)], [(w - 2) / 2 for w in whole])
 
 
+@feature("`learning_rate` is the first argument")
+def test_the_first_argument(make):
+    kind = type(make())
+    assert float(kind(0.5).learning_rate) == 0.5
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    assert kind(schedule)._learning_rate is schedule
+    with pytest.raises(TypeError):
+        kind(0.5, learning_rate=0.5)
+
+
+@feature("names are distinct unless they are given")
+def test_names(make):
+    kind = type(make())
+    names = [kind().name for _ in range(3)]
+    assert len(set(names)) == 3
+    assert kind(name="mine").name == kind(name="mine").name == "mine"
+    assert kind.from_config(kind(name=names[0]).get_config()).name == names[0]
+
+
 @feature("`learning_rate`: schedules")
 def test_a_schedule(make):
     rates = [1.0, 0.0, 0.25]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -12,6 +13,8 @@ import tensorflow as tf
 
 from tests.contract.features import (
     LEARNED_PARAMETERS,
+    close,
+    data,
     equal,
     feature,
     fit,
@@ -58,6 +61,40 @@ def test_a_saved_model(make, tmp_path):
     assert type(loaded.optimizer) is type(model.optimizer)
     equal(state(loaded.optimizer), state(model.optimizer))
     equal(fit(loaded), fit(model))
+
+
+@feature("`compile(optimizer=keras.optimizers.serialize(...))`")
+def test_an_optimizer_that_is_made_inside_compile(make, tmp_path):
+    given = make(learning_rate=0.5)
+    model = new_model(keras.optimizers.serialize(given))
+    assert type(model.optimizer) is type(given)
+    equal(fit(model), fit(new_model(given)))
+    model.save(tmp_path / "m.keras")
+    equal(fit(keras.models.load_model(tmp_path / "m.keras")), fit(model))
+    untrained = keras.optimizers.serialize(given)
+    untrained["config"].pop("learned", None)
+    model = new_model(untrained)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    equal(fit(clone), fit(model))
+
+
+@feature("a float8 model that was saved, whose variables are in another order then")
+def test_a_saved_float8_model(make, tmp_path):
+    model = new_model()
+    model.quantize("float8")
+    model.compile(optimizer=make(), loss="mse")
+    fit(model)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    shapes = [v.shape for v in model.trainable_variables]
+    assert [v.shape for v in loaded.trainable_variables] != shapes
+    fit(model), fit(loaded)
+    by_place = [
+        sorted((v.path.split("/")[-2:], v.numpy().tolist()) for v in m.trainable_variables)
+        for m in (model, loaded)
+    ]
+    assert by_place[0] == by_place[1]
 
 
 @feature("`model.save` before any step", long=True)
@@ -223,3 +260,102 @@ def test_a_fit_that_was_interrupted(make, tmp_path):
     found = fit(again, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "b")])
     assert int(again.optimizer.iterations) == 16
     equal(found, expected)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Pair(keras.Model):
+    """Two layers, made in the order that is given."""
+
+    def __init__(self, order, **options):
+        super().__init__(**options)
+        self.order = order
+        for name in order:
+            setattr(self, name, keras.layers.Dense(3, name=name))
+
+    def call(self, x):
+        return self.second(keras.ops.tanh(self.first(x)))
+
+    def get_config(self):
+        return {"order": self.order}
+
+
+def _pair(make, *order, **options):
+    model = Pair(order)
+    model(data()[0])
+    for k, name in enumerate(("first", "second")):
+        rng = np.random.default_rng(k)
+        layer = getattr(model, name)
+        layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
+    model.compile(optimizer=make(**options), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _fit_pair(model):
+    model.fit(data()[0], data()[0], batch_size=8, shuffle=False, verbose=0)
+    return [w for name in ("first", "second") for w in getattr(model, name).get_weights()]
+
+
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
+@pytest.mark.parametrize("options", [{}, {"use_ema": True}, {"gradient_accumulation_steps": 3}])
+def test_a_state_follows_the_variables_it_belongs_to(make, options):
+    model = _pair(make, "first", "second", **options)
+    _fit_pair(model)
+    other = _pair(make, "second", "first", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.optimizer.load_own_variables(_stored(model.optimizer))
+    for name in ("first", "second"):
+        getattr(other, name).set_weights(getattr(model, name).get_weights())
+    close(_fit_pair(other), _fit_pair(model), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
+def test_a_state_that_would_go_to_other_variables_is_refused(make, tmp_path):
+    model = _pair(make, "first", "second")
+    _fit_pair(model)
+    tf.train.Checkpoint(optimizer=model.optimizer).write(str(tmp_path / "c"))
+    tree = model.get_state_tree()
+    same, other = _pair(make, "first", "second"), _pair(make, "second", "first")
+    ways = (
+        lambda m: tf.train.Checkpoint(optimizer=m.optimizer).read(str(tmp_path / "c")),
+        lambda m: m.set_state_tree(
+            {"optimizer_variables": {m.optimizer.name: tree["optimizer_variables"][NAME]}}
+        ),
+        lambda m: [
+            v.assign(w)
+            for v, w in zip(m.optimizer.variables, model.optimizer.variables, strict=True)
+        ],
+    )
+    NAME = model.optimizer.name
+    for way in ways:
+        way(same)
+        equal(state(same.optimizer), state(model.optimizer))
+        with pytest.raises(ValueError, match="Expected the state of 4 variables in the order"):
+            way(other)
+    # In a loss scale's weights lie those of the optimizer inside.
+    scaled = [keras.optimizers.LossScaleOptimizer(m.optimizer) for m in (model, other)]
+    for optimizer, m in zip(scaled, (model, other), strict=True):
+        optimizer.build(m.trainable_variables)
+    with pytest.raises(ValueError, match="Expected the state of 4 variables in the order"):
+        scaled[1].load_own_variables(_stored(scaled[0]))
+
+
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
+def test_a_state_of_other_variables_is_skipped(make):
+    optimizer, shapes = make(), [(3,), (3,)]
+    optimizer.build([keras.Variable(np.ones(s), name=n) for s, n in zip(shapes, "ab", strict=True)])
+    before = state(optimizer)
+    for names in ("bc", "ca"):
+        other = make()
+        variables = [keras.Variable(np.ones(s), name=n) for s, n in zip(shapes, names, strict=True)]
+        other.apply([tf.ones(s) for s in shapes], variables)
+        with pytest.warns(UserWarning, match="belongs to other variables"):
+            optimizer.load_own_variables(_stored(other))
+        equal(state(optimizer), before)
+
+
+def _stored(optimizer):
+    store = {}
+    optimizer.save_own_variables(store)
+    return store

@@ -169,6 +169,46 @@ def test_a_gradient_of_another_shape(make):
     equal(values([kernel, bias]), values(new_variables()))
 
 
+@feature("a gradient of another shape is refused, where tracing does not know it")
+def test_a_gradient_of_another_shape_that_tracing_does_not_know(make):
+    (kernel, *_), grads = new_variables(), gradients(new_variables())
+    optimizer, expected = make(), new_variables()[:1]
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])
+    def step(g):
+        optimizer.apply([g], [kernel])
+
+    step(grads[0])
+    make().apply(grads[:1], expected)
+    equal([kernel], expected)
+    for wrong in (tf.transpose(grads[0]), tf.reshape(grads[0], [-1]), tf.reduce_sum(grads[0])):
+        if wrong.shape.rank == 0 and isinstance(optimizer, keras.optimizers.Adam):
+            continue  # which spreads a number over all coordinates
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            step(wrong)
+    equal([kernel], expected)
+
+
+@pytest.mark.parametrize("make", LEARNED, indirect=True)
+def test_variables_that_are_no_real_numbers(make):
+    for dtype in ("complex64", "complex128"):
+        z = tf.Variable(tf.constant(3 + 2j, dtype), name="z")
+        with pytest.raises(ValueError, match=f"Expected real variables.*z.*{dtype}"):
+            make().apply([tf.ones([], dtype)], [z])
+        assert complex(z.numpy()) == 3 + 2j
+    # A number of steps that is one of a model's variables, say: it has no gradient.
+    count = keras.Variable(3, dtype="int32")
+    (kernel, *_), grads = new_variables(), gradients(new_variables())
+    optimizer, expected = make(), new_variables()[:1]
+    optimizer.build([count, kernel])
+    optimizer.apply([None, grads[0]], [count, kernel])
+    make().apply(grads[:1], expected)
+    close([kernel], expected)
+    with pytest.raises(ValueError, match=r"Expected gradients of floating variables.*int32"):
+        optimizer.apply([tf.ones([], tf.int32), grads[0]], [count, kernel])
+    assert int(count) == 3
+
+
 @pytest.mark.parametrize("make", LEARNED, indirect=True)
 def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
     made = make(), make()

@@ -1,0 +1,43 @@
+"""How a learned optimizer is made, wherever that happens."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+# There is no public way to this switch; `test_making.py` fails if it moves.
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+
+
+class Making(type):
+    """Makes optimizers whose learned weights are known to Keras, with names of their own.
+
+    `Model.compile` turns off that a layer notices the layers set as its attributes. A network
+    made there (`compile(optimizer={"class_name": ...})`) would have no weights.
+    """
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What the constructor takes; else `help` would show what `__call__` below does."""
+        _self, *parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        return inspect.Signature(parameters)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Returns a new optimizer; one that is not named gets a number, as Keras' own."""
+        if "name" not in kwargs:
+            default = cls.__signature__.parameters.get("name")
+            if default is not None and isinstance(default.default, str):
+                kwargs["name"] = _numbered(default.default)
+        before = get_global_attribute("tracking_on", True)
+        set_global_attribute("tracking_on", True)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            set_global_attribute("tracking_on", before)
+
+
+def _numbered(name: str) -> str:
+    number = keras.backend.get_uid(name)
+    return name if number == 1 else f"{name}_{number - 1}"
