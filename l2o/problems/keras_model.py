@@ -151,6 +151,11 @@ class KerasProblem(Problem):
                     f"build_model of {self.name}: expected weights without a constraint, which "
                     f"an optimizee cannot have; {variable.path} has one"
                 )
+            if variable.overwrite_with_gradient:
+                raise UserError(
+                    f"build_model of {self.name}: expected weights that only the optimizer "
+                    f"changes; {variable.path} is overwritten with its gradient"
+                )
         return model
 
     def init(self, seed: int) -> Instance:
@@ -281,7 +286,8 @@ def keras_problem(
 
     Moving statistics and the seeds of dropout layers are model_state; regularizers and
     `add_loss` are part of the objective. As in `fit`, a model of a class of its own is in
-    training mode only if its `call` takes `training`.
+    training mode only if its `call` takes `training`. A `train_step` or `compute_loss` of its
+    own, and callbacks, are not used.
 
     Args:
         build_model: Returns a fresh model with one output; Keras' random layers and
@@ -300,8 +306,8 @@ def keras_problem(
 
     Raises:
         UserError: If the arrays do not fit each other, a mini-batch is larger than the
-            data, `build_model` does not return a fresh model with weights to train, or
-            there is no such data set or loss.
+            data, `build_model` does not return a fresh model with weights to train that
+            nothing but the optimizer changes, or there is no such data set or loss.
     """
     if isinstance(dataset, str):
         dataset = load(dataset)
