@@ -12,6 +12,7 @@ from l2o.problems import Instance, Problem, mlp_classifier
 from l2o.train.loss import LossArgs
 from l2o.train.meta_step import MetaStep
 from l2o.train.unroll import Carry
+from tests import odd_problems
 from tests.unrolled import meta_gradient, meta_gradients
 
 NAMES = sorted(OPTIMIZERS.entries)
@@ -53,9 +54,17 @@ def run_pure(optimizer, problem, instance, images, labels):
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss, model_state = problem.objective(params, model_state, batch)
-        deltas, state = optimizer.update(params, tape.gradient(loss, params), state)
-        params = [p + d for p, d in zip(params, deltas, strict=True)]
+        params, state = stepped(optimizer, params, tape.gradient(loss, params), state)
     return params, state
+
+
+def stepped(optimizer, params, grads, state):
+    """The step of `fit`: what has no gradient takes no part in it."""
+    if all(g is not None for g in grads):
+        deltas, state = optimizer.update(params, grads, state)
+    else:
+        deltas, state = optimizer._update_some(params, grads, state)
+    return [p if d is None else p + d for p, d in zip(params, deltas, strict=True)], state
 
 
 def test_state_keeps_structure_shapes_and_dtypes(optimizer):
@@ -179,7 +188,10 @@ def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
     assert_same(model.get_weights(), expected, atol=2e-5)
 
 
-def test_the_unroll_equals_single_steps_and_chains(optimizer, problem):
+@pytest.mark.parametrize("outside", [False, True], ids=["whole", "a part"])
+def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
+    if outside:
+        problem, optimizer.xla = odd_problems.outside(), False
     step = MetaStep(optimizer, problem, loss_args=LossArgs(scale_objective=False))
     carry = step.start(problem.init(7))
     images, labels = problem.batches(1, 0, STEPS + 1)
@@ -191,6 +203,8 @@ def test_the_unroll_equals_single_steps_and_chains(optimizer, problem):
     _, middle = step.validate(carry, (images[: half + 1], labels[: half + 1]), half)
     _, end = step.validate(middle, (images[half:], labels[half:]), STEPS - half)
     assert_same(end.params, whole.params, atol=2e-5)
+    moved = [bool(np.any(a != b)) for a, b in zip(whole.params, carry.params, strict=True)]
+    assert moved == (odd_problems.TAKING if outside else [True] * len(moved))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30], ids=["zero", "tiny", "huge"])
@@ -271,6 +285,17 @@ class Bowl(Problem):
         return tf.add_n(terms), model_state
 
 
+class PartOfABowl(Bowl):
+    """As `Bowl`, with parameters first and last that the loss does not depend on."""
+
+    def init(self, seed):
+        x, y = super().init(seed)
+        return Instance([tf.ones([2], tf.float64), *x, tf.ones([], tf.float64)], y)
+
+    def objective(self, params, model_state, batch):
+        return super().objective(params[1:-1], model_state, batch)
+
+
 @pytest.fixture
 def float64():
     keras.config.set_floatx("float64")
@@ -280,12 +305,13 @@ def float64():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("second_derivatives", [False, True], ids=["first", "second"])
-def test_the_meta_gradient_equals_finite_differences(name, second_derivatives, float64):
+@pytest.mark.parametrize("problem", [Bowl(), PartOfABowl()], ids=["whole", "a part"])
+def test_the_meta_gradient_equals_finite_differences(name, problem, second_derivatives, float64):
     with seeds.keras_initializers(0):
         optimizer = OPTIMIZERS.find(name)()
     assert optimizer.network.compute_dtype == "float64"
     optimizer.xla = False
-    problem, steps = Bowl(), 4
+    steps = 4
     instance = problem.init(0)
     carry = Carry(*instance, optimizer.initial_state(instance.params))
     weights = [v.value for v in optimizer.network.trainable_variables]
@@ -306,8 +332,7 @@ def test_the_meta_gradient_equals_finite_differences(name, second_derivatives, f
                 recorded.append(grads)
             elif not second_derivatives:
                 grads = recorded[i]
-            deltas, state = optimizer.update(params, grads, state)
-            params = [p + d for p, d in zip(params, deltas, strict=True)]
+            params, state = stepped(optimizer, params, grads, state)
             total += problem.objective(params, model_state, ())[0]
         return float(total)
 

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
-from l2o.problems import Instance, Problem
+from l2o.problems import Gradient, Instance, Problem
 from l2o.train import several
 from l2o.train.keras_optimizers import keeps_copy
+from l2o.train.part import PartialProblem
 from l2o.train.rule import Rule
 from l2o.train.several import Optimizee, Several
 from l2o.train.teachers import OneEach
@@ -60,15 +61,22 @@ def loop_for(
     optimizee: Optimizee = problem if models == 1 else Several(problem, models)
     if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
         return LearnedLoop(optimizee, optimizer, models)
-    floats = {p.dtype for p in problem.init(0).params} == {tf.float32}
-    if models > 1 and floats and is_elementwise(optimizer):
-        return ElementwiseLoop(problem, optimizer, models, rated)
+    params, model_state = problem.init(0)
+    if models > 1 and {p.dtype for p in params} == {tf.float32} and is_elementwise(optimizer):
+        kinds = problem.gradients(params, model_state, first_batch(problem))
+        if Gradient.SPARSE not in kinds:
+            return ElementwiseLoop(PartialProblem(problem, kinds), optimizer, models, rated)
     if keeps_copy(lambda: _copy(optimizer)):
         raise UserError(
             f"{type(optimizer).__name__} keeps a copy of the parameters it was built with, so "
             "it cannot start from those of each seed: expected another optimizer"
         )
-    return KerasLoop(optimizee, optimizer, problem.init(0))
+    return KerasLoop(optimizee, optimizer, Instance(params, model_state))
+
+
+def first_batch(problem: Problem) -> Any:
+    """Returns a mini-batch."""
+    return batch_at(problem.stream(0, 0, 1), 0)
 
 
 class LearnedLoop:
@@ -138,7 +146,6 @@ class KerasLoop:
     def __init__(
         self, optimizee: Optimizee, optimizer: keras.optimizers.Optimizer, like: Instance
     ) -> None:
-        self.optimizee = optimizee
         self._each = OneEach(lambda: _copy(optimizer), optimizee, like.params)
         self._steps: Callable[..., Any] | None = None
         self._finish = tf.function(self._each.finish, autograph=False)
@@ -155,9 +162,7 @@ class KerasLoop:
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""
-        self._steps = self._steps or _compiled(
-            self.optimizee, self._each.params, self._each.apply, self._model_state, batches
-        )
+        self._steps = self._steps or _compiled(self._each.step, self._model_state, batches)
         self._model_state, losses = self._steps(
             self._model_state, batches, tf.constant(steps, tf.int32)
         )
@@ -173,15 +178,20 @@ class ElementwiseLoop:
     """As `KerasLoop`, one optimizer over a variable [models, n] that holds all parameters.
 
     Args:
-        problem: What the models are instances of.
+        problem: What the models are instances of; no gradient of it is sparse.
         optimizer: Copied; see `is_elementwise`.
         models: How many, at least 2.
         rated: Whether it will be given learning rates.
     """
 
     def __init__(
-        self, problem: Problem, optimizer: keras.optimizers.Optimizer, models: int, rated: bool
+        self,
+        problem: PartialProblem,
+        optimizer: keras.optimizers.Optimizer,
+        models: int,
+        rated: bool,
     ) -> None:
+        self._problem = problem
         self.optimizee = Several(problem, models)
         self._shapes = [p.shape for p in problem.init(0).params]
         self._sizes = [shape.num_elements() for shape in self._shapes]
@@ -199,7 +209,7 @@ class ElementwiseLoop:
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
         """See `Loop`."""
-        params, self._model_state = several.stack(instances)
+        params, self._model_state = several.stack([self._problem.split(*i) for i in instances])
         self._all.assign(self._flat(params))
         for variable, value in zip(self._optimizer.variables, self._initial, strict=True):
             variable.assign(value)
@@ -214,14 +224,14 @@ class ElementwiseLoop:
         pairs = zip(parts, self._shapes, strict=True)
         return [tf.reshape(part, [self._models, *shape]) for part, shape in pairs]
 
-    def _apply(self, grads: list[tf.Tensor]) -> None:
+    def _step(self, model_state: Any, batch: Any) -> tuple[tf.Tensor, Any]:
+        f, grads, after = evaluate(self.optimizee, self._params(), model_state, batch)
         self._optimizer.apply([self._optimizer.scale_loss(self._flat(grads))], [self._all])
+        return f, after
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""
-        self._steps = self._steps or _compiled(
-            self.optimizee, self._params, self._apply, self._model_state, batches
-        )
+        self._steps = self._steps or _compiled(self._step, self._model_state, batches)
         self._model_state, losses = self._steps(
             self._model_state, batches, tf.constant(steps, tf.int32)
         )
@@ -230,7 +240,8 @@ class ElementwiseLoop:
     def end(self) -> list[Instance]:
         """See `Loop`."""
         self._optimizer.finalize_variable_values([self._all])
-        return _each(self._params(), self._model_state, self._models)
+        ends = _each(self._params(), self._model_state, self._models)
+        return [Instance(*self._problem.join(*end)) for end in ends]
 
 
 class _Rates(keras.optimizers.schedules.LearningRateSchedule):
@@ -255,18 +266,12 @@ def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def _compiled(
-    optimizee: Optimizee,
-    params: Callable[[], list[tf.Tensor]],
-    apply: Callable[[list[tf.Tensor]], None],
-    model_state: Any,
-    batches: Any,
+    take_step: Callable[[Any, Any], tuple[tf.Tensor, Any]], model_state: Any, batches: Any
 ) -> Callable[..., Any]:
     """Returns steps of an optimizer that keeps parameters and state in variables.
 
     Args:
-        optimizee: The models.
-        params: Returns their parameters.
-        apply: Takes a step with their gradients.
+        take_step: (model_state, mini-batch) -> the objective before the step and model_state.
         model_state: Only shapes and dtypes matter.
         batches: Likewise.
 
@@ -276,8 +281,7 @@ def _compiled(
 
     def run(model_state: Any, batches: Any, steps: tf.Tensor) -> Any:
         def step(i: tf.Tensor, model_state: Any, losses: tf.TensorArray) -> Any:
-            f, grads, model_state = evaluate(optimizee, params(), model_state, batch_at(batches, i))
-            apply(grads)
+            f, model_state = take_step(model_state, batch_at(batches, i))
             return i + 1, model_state, losses.write(i, tf.cast(f, tf.float32))
 
         losses = tf.TensorArray(tf.float32, size=steps)

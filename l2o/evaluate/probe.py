@@ -10,7 +10,8 @@ import tensorflow as tf
 from l2o import seeds
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Problem
-from l2o.train.unroll import batch_at, evaluate
+from l2o.train.part import part_of
+from l2o.train.unroll import Carry, batch_at, evaluate
 
 # Of a model that has more, as many of them are noted.
 MOST_COORDINATES = 2_000
@@ -33,16 +34,20 @@ def probe(problem: Problem, optimizer: TrainableOptimizer, steps: int, seed: int
         seed: Of the model and its data, as for `run` [0].
 
     Returns:
-        The sizes of all steps, of at most `MOST_COORDINATES` coordinates at equal distances.
+        The sizes of all steps, of at most `MOST_COORDINATES` coordinates at equal distances;
+        a parameter without a gradient has none.
     """
     rng = seeds.generator(seed, seeds.EVALUATION)
-    (params, model_state), stream = problem.init(seeds.draw(rng)), seeds.draw(rng)
+    instance, stream = problem.init(seeds.draw(rng)), seeds.draw(rng)
     batches = problem.stream(stream, 0, steps)
-    state = optimizer.initial_state(params)
+    carry = Carry(*instance, optimizer.initial_state(instance.params))
+    part = part_of(optimizer, problem, carry, batches)
+    optimizee = part.optimizee if part else problem
+    params, model_state, state = part.split(*carry) if part else carry
 
     @tf.function(autograph=False)
     def step(i: tf.Tensor, params: list[tf.Tensor], model_state: list[tf.Tensor], state):  # type: ignore[no-untyped-def]
-        _, grads, model_state = evaluate(problem, params, model_state, batch_at(batches, i))
+        _, grads, model_state = evaluate(optimizee, params, model_state, batch_at(batches, i))
         deltas, state = optimizer.update(params, grads, state)
         params = [p + d for p, d in zip(params, deltas, strict=True)]
         return params, model_state, state, _sizes(grads), _sizes(deltas)

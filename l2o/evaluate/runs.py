@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from l2o import seeds as seeding
 from l2o.errors import UserError
-from l2o.evaluate.loops import Loop, is_elementwise, loop_for
-from l2o.problems import KerasProblem, Problem
+from l2o.evaluate.loops import Loop, first_batch, is_elementwise, loop_for
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import Gradient, KerasProblem, Problem
 from l2o.train import several
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 
@@ -182,7 +183,13 @@ class _Trainer:
         return Run(losses, train_loss, train_accuracy, test_loss, test_accuracy, seconds)
 
     def _at_once(self, optimizer: keras.optimizers.Optimizer) -> int:
-        size = sum(p.shape.num_elements() for p in self.problem.init(0).params)
+        params, model_state = self.problem.init(0)
+        if not isinstance(optimizer, TrainableOptimizer):
+            kinds = self.problem.gradients(params, model_state, first_batch(self.problem))
+            if Gradient.SPARSE in kinds:
+                # They come one after the other in any case, and one is traced sooner.
+                return 1
+        size = sum(p.shape.num_elements() for p in params)
         small = size <= SMALL_MODEL and is_elementwise(optimizer)
         return SMALL_MODELS_AT_ONCE if small else MODELS_AT_ONCE
 

@@ -17,7 +17,7 @@ from l2o.problems.analytic import (
 )
 from l2o.problems.classifiers import conv_classifier, mlp_classifier
 from l2o.problems.keras_model import KerasProblem, keras_problem
-from l2o.problems.problem import Instance, Problem, ProblemSpec
+from l2o.problems.problem import Gradient, Instance, Problem, ProblemSpec
 from l2o.problems.regressors import mlp_regressor
 from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling, Wrapper
 from l2o.registry import Registry
@@ -59,6 +59,7 @@ __all__ = [
     "Booth",
     "Branin",
     "ConvexCombination",
+    "Gradient",
     "GradientNoise",
     "Instance",
     "KerasProblem",

@@ -54,7 +54,7 @@ class KerasProblem(Problem):
     Raises:
         UserError: If a mini-batch is larger than the training split, a label is none of the
             model's outputs, or `build_model` does not return a fresh `keras.Model` with weights
-            to train and no constraint.
+            to train that nothing but the optimizer changes.
     """
 
     def __init__(
@@ -88,6 +88,12 @@ class KerasProblem(Problem):
         if isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
             # Of another label the loss is NaN or an error, depending on the device.
             self._check_labels(getattr(self.loss, "_fn_kwargs", {}).get("axis", -1))
+        # Traces a training step, which says what an optimizee cannot do.
+        self.gradients(
+            [v.value for v in self._model.trainable_variables],
+            [v.value for v in self._model.non_trainable_variables],
+            dataset.train.take(np.arange(batch_size)),
+        )
 
     def _check_labels(self, axis: int) -> None:
         outputs = getattr(self._model, "outputs", None) or [self._model(self._symbols())]
@@ -144,6 +150,11 @@ class KerasProblem(Problem):
                 raise UserError(
                     f"build_model of {self.name}: expected weights without a constraint, which "
                     f"an optimizee cannot have; {variable.path} has one"
+                )
+            if variable.overwrite_with_gradient:
+                raise UserError(
+                    f"build_model of {self.name}: expected weights that only the optimizer "
+                    f"changes; {variable.path} is overwritten with its gradient"
                 )
         return model
 
@@ -207,14 +218,20 @@ class KerasProblem(Problem):
         """Returns outputs, penalties and the new model state."""
         model = self._model
         variables = [*model.trainable_variables, *model.non_trainable_variables]
-        # The gradient of an embedding is sparse, which no rule expects; a reshape's is not.
-        dense = [tf.reshape(p, tf.shape(p)) for p in params]
-        values = zip(variables, [*dense, *model_state], strict=True)
+        values = zip(variables, [*params, *model_state], strict=True)
         # The body of `stateless_call`, which itself skips `__call__`: layers inside a layer
         # whose `call` takes no `training` would not learn that this is training.
         with keras.StatelessScope(state_mapping=list(values), collect_losses=True) as scope:
+            before = [scope.get_current_value(v) for v in model.trainable_variables]
             outputs = model(inputs, **mode)
             penalties = model.losses
+        for variable, value in zip(model.trainable_variables, before, strict=True):
+            if scope.get_current_value(variable) is not value:
+                raise UserError(
+                    f"build_model of {self.name}: expected weights that only the optimizer "
+                    f"changes; the model assigns {variable.path} when it is called, which an "
+                    "optimizee cannot do"
+                )
         return (
             outputs,
             penalties,
@@ -269,7 +286,8 @@ def keras_problem(
 
     Moving statistics and the seeds of dropout layers are model_state; regularizers and
     `add_loss` are part of the objective. As in `fit`, a model of a class of its own is in
-    training mode only if its `call` takes `training`.
+    training mode only if its `call` takes `training`. A `train_step` or `compute_loss` of its
+    own, and callbacks, are not used.
 
     Args:
         build_model: Returns a fresh model with one output; Keras' random layers and
@@ -288,8 +306,8 @@ def keras_problem(
 
     Raises:
         UserError: If the arrays do not fit each other, a mini-batch is larger than the
-            data, `build_model` does not return a fresh model with weights to train, or
-            there is no such data set or loss.
+            data, `build_model` does not return a fresh model with weights to train that
+            nothing but the optimizer changes, or there is no such data set or loss.
     """
     if isinstance(dataset, str):
         dataset = load(dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -25,6 +26,18 @@ class Instance(NamedTuple):
 
     params: list[tf.Tensor]
     model_state: list[tf.Tensor]
+
+
+class Gradient(Enum):
+    """What automatic differentiation gives for a parameter.
+
+    NONE: The loss does not depend on it; Keras leaves such a weight alone.
+    SPARSE: `tf.IndexedSlices`, as of an embedding; Keras' optimizers treat them otherwise.
+    """
+
+    NONE = 0
+    DENSE = 1
+    SPARSE = 2
 
 
 class Problem(ABC):
@@ -75,6 +88,45 @@ class Problem(ABC):
         """As `batches`, in whatever form `objective` takes fastest."""
         return self.batches(seed, start, count)
 
+    def gradients(
+        self, params: Sequence[Any], model_state: Sequence[Any], batch: Any
+    ) -> tuple[Gradient, ...]:
+        """Returns what kind of gradient the objective has for each parameter.
+
+        The first call traces the objective, later ones remember: all instances are alike.
+
+        Args:
+            params: As for `objective`; only shapes and dtypes matter.
+            model_state: Likewise.
+            batch: Likewise.
+
+        Raises:
+            UserError: If the objective depends on no parameter.
+        """
+        known: tuple[Gradient, ...] | None = self.__dict__.get("_gradients")
+        if known is None:
+            known = self.__dict__["_gradients"] = self._traced(params, model_state, batch)
+        return known
+
+    def _traced(self, *args: Any) -> tuple[Gradient, ...]:
+        found: list[Any] = []
+
+        def look(params: list[tf.Tensor], model_state: list[tf.Tensor], batch: Batch) -> None:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(params)
+                f, _ = self.objective(params, model_state, batch)
+            found.extend(tape.gradient(f, params))
+
+        params, model_state, batch = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype), args
+        )
+        tf.function(look, autograph=False).get_concrete_function(
+            list(params), list(model_state), batch
+        )
+        if all(g is None for g in found):
+            raise UserError(f"the loss of {self.name} depends on none of its parameters")
+        return tuple(_kind(g) for g in found)
+
 
 @dataclass(frozen=True)
 class ProblemSpec:
@@ -112,3 +164,9 @@ class ProblemSpec:
 
     def _target(self, registry: Registry[Callable[..., Problem]]) -> Callable[..., Problem]:
         return registry.find(self.target) if isinstance(self.target, str) else self.target
+
+
+def _kind(gradient: Any) -> Gradient:
+    if gradient is None:
+        return Gradient.NONE
+    return Gradient.SPARSE if isinstance(gradient, tf.IndexedSlices) else Gradient.DENSE

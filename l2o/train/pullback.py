@@ -19,8 +19,9 @@ from typing import Any
 import tensorflow as tf
 
 from l2o.train.lanes import cores, lanes_for
+from l2o.train.part import part_of
 from l2o.train.rule import Rule, floating, replace_floating
-from l2o.train.several import Optimizee, Several, count_of, keep_where
+from l2o.train.several import Optimizee, count_of, keep_where, one_of, problem_of
 from l2o.train.unroll import (
     Carry,
     Keep,
@@ -76,6 +77,22 @@ def pullback(
         second_derivatives: Whether the gradients that the rule got are differentiated
             [False: they are constants].
     """
+    part = part_of(rule.optimizer, problem, carry, batches)
+    if part is not None:
+        # What stays does not depend on the learned weights.
+        return pullback(
+            rule,
+            weights,
+            part.optimizee,
+            Carry(*part.split(*carry)),
+            batches,
+            steps,
+            trajectory,
+            d_objectives,
+            part.taken(d_parameters) if d_parameters else (),
+            keep=keep,
+            second_derivatives=second_derivatives,
+        )
     past, several = trajectory.past, count_of(problem)
     ran = tf.reduce_max(trajectory.steps) if several else trajectory.steps
     lanes = lanes_for(rule.optimizer, carry.params, several)
@@ -226,8 +243,7 @@ def _state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
     if not floating(carry.model_state):
         return False
     # One of several is like the others.
-    skip = int(isinstance(optimizee, Several))
-    problem = optimizee.problem if isinstance(optimizee, Several) else optimizee
+    problem = problem_of(optimizee)
     found = []
 
     def look(params: Tensors, model_state: Any, batch: Any) -> None:
@@ -250,12 +266,9 @@ def _state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
             ]
         found.append(any(a and b for a, b in zip(reached, depends(f, leaves), strict=True)))
 
-    def specs(nest: Any, skip: int) -> Any:
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[skip:], t.dtype), nest)
-
     tf.function(look, autograph=False).get_concrete_function(
-        specs(list(carry.params), skip),
-        specs(carry.model_state, skip),
-        specs(batches, 1 + skip),
+        one_of(optimizee, list(carry.params)),
+        one_of(optimizee, carry.model_state),
+        one_of(optimizee, batches, axes=1),
     )
     return found[-1]

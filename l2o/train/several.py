@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from l2o.problems import Problem
+from l2o.problems import Gradient, Problem
 
 
 class Several:
@@ -41,6 +41,42 @@ Optimizee = Problem | Several
 def count_of(optimizee: Optimizee) -> int | None:
     """Returns how many instances it has side by side; None: one, without an axis for it."""
     return optimizee.count if isinstance(optimizee, Several) else None
+
+
+def problem_of(optimizee: Optimizee) -> Problem:
+    """Returns what it is an instance of, or what they are instances of."""
+    return optimizee.problem if isinstance(optimizee, Several) else optimizee
+
+
+def one_of(optimizee: Optimizee, nest: Any, axes: int = 0) -> Any:
+    """Returns the shapes and dtypes of what belongs to one instance.
+
+    Args:
+        optimizee: One instance, or several.
+        nest: Tensors of all instances.
+        axes: How many axes come before that of the instances; they are left out too [0].
+    """
+    skip = axes + int(isinstance(optimizee, Several))
+    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[skip:], t.dtype), nest)
+
+
+def gradients_of(
+    optimizee: Optimizee, params: Any, model_state: Any, batch: Any, axes: int = 0
+) -> tuple[Gradient, ...]:
+    """Returns `Problem.gradients`.
+
+    Args:
+        optimizee: One instance, or several.
+        params: Of all instances.
+        model_state: Of all instances.
+        batch: A mini-batch of each.
+        axes: How many axes come before those of the mini-batch [0].
+    """
+    return problem_of(optimizee).gradients(
+        one_of(optimizee, list(params)),
+        one_of(optimizee, list(model_state)),
+        one_of(optimizee, batch, axes),
+    )
 
 
 def keep_where(flags: tf.Tensor, tensors: Sequence[tf.Tensor], axis: int = 0) -> list[tf.Tensor]:

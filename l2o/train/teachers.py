@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from l2o.train.several import Optimizee, count_of, stack, take
+from l2o.problems import Gradient
+from l2o.train.several import Optimizee, count_of, gradients_of, problem_of, stack, take
 from l2o.train.unroll import Carry, batch_at, evaluate
 
 
@@ -30,6 +31,7 @@ class OneEach:
         optimizee: Optimizee,
         params: Sequence[tf.Tensor],
     ) -> None:
+        self.optimizee = optimizee
         self.optimizers = [create() for _ in range(count_of(optimizee) or 1)]
         self._params = [
             [keras.Variable(p, dtype=p.dtype.name, name=f"param_{i}") for i, p in enumerate(params)]
@@ -67,13 +69,58 @@ class OneEach:
             for variable, value in zip(optimizer.variables, self._initial, strict=True):
                 variable.assign(tf.where(finite, variable.value, value))
 
-    def apply(self, grads: list[tf.Tensor]) -> None:
-        """Takes a step with the gradients of all optimizees."""
-        for optimizer, own, variables in zip(
-            self.optimizers, self._each(grads), self._params, strict=True
-        ):
+    def step(self, model_state: Any, batch: Any) -> tuple[tf.Tensor, Any]:
+        """Takes a step with each optimizee, as `fit` does; call it while tracing.
+
+        Args:
+            model_state: Of all of them.
+            batch: A mini-batch of each.
+
+        Returns:
+            The objective before the step, and the new model state.
+        """
+        params = self.params()
+        kinds = gradients_of(self.optimizee, params, model_state, batch)
+        if Gradient.SPARSE in kinds:
+            f, each, after = self._natural(params, model_state, batch)
+        else:
+            f, grads, after = evaluate(self.optimizee, params, model_state, batch)
+            each = self._each(grads)
+        taking = [kind is not Gradient.NONE for kind in kinds]
+        for optimizer, own, variables in zip(self.optimizers, each, self._params, strict=True):
             # An optimizer that expects a scaled loss scales its gradients back.
-            optimizer.apply([optimizer.scale_loss(g) for g in own], variables)
+            pairs = [
+                (_scaled(g, optimizer), variable)
+                for g, variable, takes in zip(own, variables, taking, strict=True)
+                if takes
+            ]
+            optimizer.apply_gradients(pairs)
+        return f, after
+
+    def _natural(
+        self, params: list[tf.Tensor], model_state: Any, batch: Any
+    ) -> tuple[tf.Tensor, list[list[Any]], Any]:
+        """As `evaluate`, with each optimizee's gradients as automatic differentiation gives them.
+
+        What is vectorised has no sparse gradient: optimizees come one after the other.
+        """
+        problem = problem_of(self.optimizee)
+
+        # Traced once for all of them.
+        @tf.function(autograph=False)
+        def one(params: list[tf.Tensor], model_state: Any, batch: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(params)
+                f, model_state = problem.objective(params, model_state, batch)
+            return f, tape.gradient(f, params), model_state
+
+        together = (params, list(model_state), batch)
+        if count_of(self.optimizee) is None:
+            f, grads, after = one(*together)
+            return f, [grads], after
+        parts = [one(*take(together, k)) for k in range(len(self.optimizers))]
+        losses, grads, states = zip(*parts, strict=True)
+        return tf.stack(losses), list(grads), stack(states)
 
     def finish(self) -> None:
         """Does what Keras does after the last step: an average may replace the parameters."""
@@ -104,7 +151,6 @@ class Teacher:
         params: Sequence[tf.Tensor],
         persistent: bool,
     ) -> None:
-        self.optimizee = optimizee
         self.persistent = persistent
         self._each = OneEach(create, optimizee, params)
         self.optimizers = self._each.optimizers
@@ -125,10 +171,7 @@ class Teacher:
             self._each.reset()
 
         def step(i: tf.Tensor, model_state: Any, record: Any) -> Any:
-            _, grads, model_state = evaluate(
-                self.optimizee, self._each.params(), model_state, batch_at(batches, i)
-            )
-            self._each.apply(grads)
+            _, model_state = self._each.step(model_state, batch_at(batches, i))
             values = self._each.params()
             record = [array.write(i, v) for array, v in zip(record, values, strict=True)]
             return i + 1, model_state, record
@@ -140,6 +183,13 @@ class Teacher:
         # A persistent state that has diverged would teach nothing ever again.
         self._each.reset_diverged()
         return [tf.stop_gradient(array.stack()) for array in record]
+
+
+def _scaled(gradient: Any, optimizer: keras.optimizers.Optimizer) -> Any:
+    if not isinstance(gradient, tf.IndexedSlices):
+        return optimizer.scale_loss(gradient)
+    values = optimizer.scale_loss(gradient.values)
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from l2o.train.lanes import Lanes, cores, lanes_for
+from l2o.train.part import part_of
 from l2o.train.rule import Rule
 from l2o.train.several import Optimizee, count_of, keep_where
 
@@ -109,6 +110,9 @@ def unroll(
 ) -> Trajectory:
     """Runs `steps` updates. A gradient tape is of no use around it: see `pullback`.
 
+    As in `fit`, parameters that the objective does not depend on stay, and so does their
+    part of the optimizer's state.
+
     Args:
         rule: Of the learned optimizer.
         weights: Its learned weights, as they are.
@@ -127,6 +131,28 @@ def unroll(
     Returns:
         The trajectory.
     """
+    part = part_of(rule.optimizer, problem, carry, batches)
+    if part is not None:
+        inner = Carry(*part.split(*carry))
+        done = unroll(
+            rule,
+            weights,
+            part.optimizee,
+            inner,
+            batches,
+            steps,
+            references=references,
+            parameters=parameters,
+            ended=ended,
+            keep=keep,
+        )
+        rest = part.rest(carry.params)
+        ran = tf.range(steps) < tf.reduce_max(done.steps)
+        still = [tf.where(_column(ran, r.shape.rank), r, tf.zeros_like(r)) for r in rest]
+        return done._replace(
+            parameters=part.merge(done.parameters, still) if parameters else [],
+            carry=Carry(*part.join(*done.carry, carry.optimizer_state)),
+        )
     several = count_of(problem)
     lanes = lanes_for(rule.optimizer, carry.params, several)
     rule = rule.stacked if lanes.stacked else rule
@@ -251,10 +277,15 @@ def batch_at(batches: Any, i: tf.Tensor) -> Any:
 def evaluate(
     problem: Optimizee, params: Tensors, model_state: Any, batch: Any
 ) -> tuple[tf.Tensor, Tensors, Any]:
-    """Returns the objective, its gradients and the new model state; of several, of each."""
+    """Returns the objective, its gradients and the new model state; of several, of each.
+
+    Gradients are dense, as learned rules expect them: see `teachers.OneEach` for Keras'.
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(params)
-        f, model_state = problem.objective(params, model_state, batch)
+        # The gradient of what is gathered from is sparse; a reshape's is not.
+        dense = [tf.reshape(p, tf.shape(p)) for p in params]
+        f, model_state = problem.objective(dense, model_state, batch)
     grads = tape.gradient(f, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return f, grads, model_state
 
@@ -275,6 +306,11 @@ def checkpoint_interval(lanes: Lanes, state: Any, steps: tf.Tensor) -> tf.Tensor
     length = tf.cast(steps, tf.float64)
     least = tf.sqrt(length * max(1, lanes.count / cores()))
     return tf.where(length * size <= MEMORY, 1, tf.cast(tf.math.ceil(least), tf.int32))
+
+
+def _column(vector: tf.Tensor, rank: int) -> tf.Tensor:
+    """Returns [T, 1, ..., 1] with `rank` ones."""
+    return tf.reshape(vector, [-1] + [1] * rank)
 
 
 def _finite_instances(tensor: tf.Tensor) -> tf.Tensor:

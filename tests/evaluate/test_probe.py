@@ -8,6 +8,7 @@ from l2o.evaluate import probe as module
 from l2o.evaluate.probe import probe
 from l2o.problems import Quadratic, mlp_classifier
 from l2o.train.unroll import evaluate
+from tests import odd_problems
 
 
 @pytest.mark.parametrize("problem", [mlp_classifier([2], batch_size=8), Quadratic(3)])
@@ -38,3 +39,11 @@ def test_of_many_coordinates_some_are_noted(monkeypatch):
     monkeypatch.undo()
     every = probe(problem, optimizer, 2)
     np.testing.assert_allclose(some.gradients, every.gradients[:, ::3], rtol=1e-5)
+
+
+def test_what_has_no_gradient_has_no_size():
+    problem = odd_problems.outside()
+    got = probe(problem, l2o.load("scale-hierarchical-digits"), 2)
+    params = zip(problem.init(0).params, odd_problems.TAKING, strict=True)
+    assert got.updates.shape[1] == sum(p.shape.num_elements() for p, takes in params if takes)
+    assert (got.updates > 0).all()

@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from l2o.problems import (
     mlp_classifier,
 )
 from l2o.train import several
+from tests import odd_problems
 
 
 @pytest.fixture(scope="module")
@@ -210,18 +213,48 @@ def fitted(problem, optimizer, steps, seed):
 CLIPPED = {"learning_rate": 0.5, "global_clipnorm": 0.01}
 
 
+def averaged():
+    return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+
+
+def clipped():
+    return l2o.RNNPropOptimizer(**CLIPPED)
+
+
+def accumulating():
+    return keras.optimizers.Adam(
+        0.1, gradient_accumulation_steps=2, global_clipnorm=0.1, use_ema=True, ema_momentum=0.5
+    )
+
+
+def decaying():
+    return keras.optimizers.AdamW(0.1, weight_decay=0.5)
+
+
+IMAGES, TEXT = partial(mlp_classifier, layers=[5]), odd_problems.text
+TIED, OUTSIDE = odd_problems.tied, odd_problems.outside
+
+
 @pytest.mark.parametrize(
-    "create",
+    ("make", "create"),
     [
-        *(pytest.param(c, id=name) for name, c in sorted(OPTIMIZERS.entries.items())),
-        pytest.param(lambda: l2o.RNNPropOptimizer(**CLIPPED), id="with options of Keras"),
+        *(pytest.param(IMAGES, c, id=name) for name, c in sorted(OPTIMIZERS.entries.items())),
+        pytest.param(IMAGES, clipped, id="with options of Keras"),
+        pytest.param(IMAGES, averaged, id="an average"),
         pytest.param(
-            lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), id="an average"
+            IMAGES, lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0), id="scaled"
         ),
-        pytest.param(lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0), id="scaled"),
+        pytest.param(TEXT, partial(keras.optimizers.Adam, 0.1), id="text"),
+        pytest.param(TEXT, partial(keras.optimizers.RMSprop, 0.1), id="text with RMSprop"),
+        pytest.param(TEXT, accumulating, id="text with options of Keras"),
+        pytest.param(TEXT, clipped, id="text, learned with options of Keras"),
+        pytest.param(TIED, partial(keras.optimizers.Adam, 0.1), id="a dense embedding"),
+        pytest.param(OUTSIDE, decaying, id="a weight outside of the loss"),
     ],
 )
-def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, create):
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, create):
+    problem = make()
     # Two stretches, and groups of two and of one.
     monkeypatch.setattr(runs, "STRETCH", 3)
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
@@ -234,7 +267,8 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, cr
         weight.assign(weight + 0.05)
     told = []
     got = run(problem, optimizer, 5, [7, 8, 9], on_steps=lambda *what: told.append(what[0]))
-    assert told == [6, 4, 3, 2]
+    one_by_one = make is TEXT and not isinstance(optimizer, l2o.optimizer.TrainableOptimizer)
+    assert told == ([3, 2] * 3 if one_by_one else [6, 4, 3, 2])
     copies = [type(optimizer).from_config(optimizer.get_config()) for _ in range(3)]
     for k, copy in enumerate(copies):
         if isinstance(copy, l2o.optimizer.TrainableOptimizer):
@@ -243,6 +277,49 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, problem, cr
         assert np.ptp(losses) > 0
         np.testing.assert_allclose(got.losses[k], losses, rtol=1e-4)
         np.testing.assert_allclose(got.train_loss[k], end, rtol=1e-4)
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize(
+    "create",
+    [
+        decaying,
+        partial(keras.optimizers.Lamb, 0.1, weight_decay=0.5),
+        clipped,
+        partial(l2o.load, "scale-hierarchical-digits"),
+        pytest.param(partial(l2o.load, "rnnprop-digits"), marks=pytest.mark.slow),
+    ],
+    ids=["AdamW", "Lamb", "learned with options of Keras", "hierarchical", "coordinatewise"],
+)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_weight_outside_of_the_loss_is_what_fit_makes_of_it(monkeypatch, create, models):
+    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
+    problem, optimizer = OUTSIDE(), create()
+    loop = loops.loop_for(problem, optimizer, models, rated=False)
+    loop.start([problem.init(k) for k in range(models)], None)
+    streams = [problem.stream(0, 0, 4)] * models
+    loop.advance(several.stack(streams, axis=1) if models > 1 else streams[0], 3)
+    for k, end in enumerate(loop.end()):
+        model, copy = problem.model(k), type(optimizer).from_config(optimizer.get_config())
+        model.compile(copy, problem.loss)
+        examples = problem.dataset.train.take(problem.indices(0, 0, 3).reshape(-1))
+        model.fit(*examples, batch_size=problem.batch_size, shuffle=False, verbose=0)
+        for p, v in zip(end.params, model.trainable_variables, strict=True):
+            np.testing.assert_allclose(p, v.value, rtol=1e-4, atol=1e-5)
+        moved = [np.any(p != q) for p, q in zip(end.params, problem.init(k).params, strict=True)]
+        assert moved == odd_problems.TAKING
+
+
+def test_rates_on_a_text_are_each_what_fit_makes_of_it():
+    # What is vectorised has no sparse gradient.
+    two = loops.loop_for(TEXT(), keras.optimizers.Adam(), 2, rated=True)
+    assert isinstance(two, loops.KerasLoop)
+    got = sweep(TEXT(), "Adam", [0.1, 0.01], 4, [3, 4])
+    for rate, swept in got.items():
+        for k, seed in enumerate((3, 4)):
+            losses, end = fitted(TEXT(), keras.optimizers.Adam(rate), 4, seed)
+            np.testing.assert_allclose(swept.losses[k], losses, rtol=1e-4)
+            np.testing.assert_allclose(swept.train_loss[k], end, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

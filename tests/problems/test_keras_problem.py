@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import chain
 
 import keras
@@ -7,12 +8,22 @@ import tensorflow as tf
 from keras import layers
 
 from l2o.errors import UserError
-from l2o.problems import RandomScaling, datasets, keras_model, keras_problem, mlp_classifier
+from l2o.problems import (
+    ConvexCombination,
+    Gradient,
+    GradientNoise,
+    RandomScaling,
+    datasets,
+    keras_model,
+    keras_problem,
+    mlp_classifier,
+)
 from l2o.train.meta_step import MetaStep
 from l2o.train.rule import Rule
+from l2o.train.several import Several, stack
 from l2o.train.teachers import Teacher
 from l2o.train.unroll import Carry, unroll
-from tests import hand_designed
+from tests import hand_designed, odd_problems
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 3))
@@ -378,7 +389,9 @@ def test_a_model_whose_number_of_outputs_is_not_known():
         return keras.Sequential([keras.Input((None, 5)), layers.Dense(5)])
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=1)
-    keras_problem(build_model, (np.zeros((8, 3, 5)), np.ones((8, 5))), loss, batch_size=8)
+    # The labels may be right, and Keras cannot say more.
+    with pytest.raises(ValueError, match="Only axis=-1"):
+        keras_problem(build_model, (np.zeros((8, 3, 5)), np.ones((8, 5))), loss, batch_size=8)
 
 
 class Named(Scores):
@@ -400,7 +413,8 @@ def test_labels_of_an_axis_that_is_not_the_last():
 
     labels = np.tile([0, 3], (40, 1))
     first = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=1)
-    keras_problem(build_model, (X, labels), first, batch_size=8)
+    with pytest.raises(ValueError, match="Only axis=-1"):
+        keras_problem(build_model, (X, labels), first, batch_size=8)
     last = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with pytest.raises(UserError, match=r"the label 3 .* expected 0 to 1"):
         keras_problem(build_model, (X, np.tile([0, 3, 1, 0], (40, 1))), last, batch_size=8)
@@ -462,11 +476,122 @@ def test_a_stream_is_the_batches_wherever_they_are_gathered(monkeypatch, limit):
         assert max(sizes) < 1000
 
 
-def test_a_model_with_constraints_is_refused():
-    def build_model():
-        return keras.Sequential(
-            [keras.Input((2,)), keras.layers.Dense(1, kernel_constraint="unit_norm")]
-        )
+class Clips(layers.Dense):
+    """Clips its own kernel, in training or always."""
 
-    with pytest.raises(UserError, match=r"without a constraint.*kernel has one"):
-        keras_problem(build_model, (np.ones((8, 2)), np.ones((8, 1))), "mse", 4)
+    def call(self, x, training=None):
+        if training or self.name == "always":
+            self.kernel.assign(keras.ops.clip(self.kernel, -0.1, 0.1))
+        return super().call(x)
+
+
+class Decays(layers.Dense):
+    """Assigns by a difference."""
+
+    def call(self, x):
+        self.bias.assign_sub(0.1 * self.bias)
+        return super().call(x)
+
+
+class Stopped(keras.Model):
+    """No weight has a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, x):
+        return keras.ops.stop_gradient(self.dense(x))
+
+
+def of_layers(*made):
+    return lambda: keras.Sequential([keras.Input((3,)), *[make() for make in made]])
+
+
+def float8():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.layers[0].quantize("float8")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build_model", "message"),
+    [
+        (
+            of_layers(lambda: layers.Dense(1, kernel_constraint="unit_norm")),
+            r"without a constraint.*kernel has one",
+        ),
+        (
+            of_layers(lambda: layers.SpectralNormalization(layers.Dense(1))),
+            r"only the optimizer changes.*dense.*/kernel",
+        ),
+        (of_layers(lambda: Clips(1)), r"only the optimizer changes.*/clips.*/kernel"),
+        (of_layers(lambda: Clips(1, name="always")), r"the model assigns .*always/kernel"),
+        (of_layers(lambda: Decays(1)), r"the model assigns .*/decays.*/bias"),
+        (float8, r"only the optimizer changes.*overwritten"),
+        (Stopped, r"depends on none of its parameters"),
+    ],
+    ids=["constraint", "spectral", "clips", "always", "decays", "float8", "stopped"],
+)
+def test_a_model_whose_weights_an_optimizee_cannot_have_is_refused(build_model, message):
+    with pytest.raises(UserError, match=message):
+        keras_problem(build_model, (X, Y), "mse", batch_size=8)
+
+
+def test_what_a_model_assigns_to_other_variables_is_its_state():
+    build_model = of_layers(lambda: Clips(2, trainable=False), lambda: layers.Dense(1))
+    _, _, _, state = evaluate(keras_problem(build_model, (X, Y), "mse", batch_size=8))
+    assert np.abs(state[0]).max() <= np.float32(0.1)
+
+
+D, S, N = Gradient.DENSE, Gradient.SPARSE, Gradient.NONE
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: keras_problem(regression(), (X, Y), "mse", batch_size=8), [D, D, D, D]),
+        (odd_problems.text, [S, D, D]),
+        (odd_problems.tied, [D, D, D]),
+        (odd_problems.outside, [D, D, N, N, D, D]),
+        (lambda: RandomScaling(odd_problems.text()), [D, D, D]),
+        (lambda: RandomScaling(odd_problems.outside()), [D, D, N, N, D, D]),
+        (lambda: ConvexCombination(odd_problems.text()), [S, D, D, D]),
+        (lambda: GradientNoise(odd_problems.outside()), [D] * 6),
+    ],
+)
+def test_which_gradients_a_problem_has(make, expected):
+    problem = make()
+    params, model_state = problem.init(0)
+    batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
+    assert list(problem.gradients(params, model_state, batch)) == expected
+    # As `fit` would get them.
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        f, _ = problem.objective(params, model_state, batch)
+    kinds = {tf.IndexedSlices: S, type(None): N}
+    assert [kinds.get(type(g), D) for g in tape.gradient(f, params)] == expected
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("make", [odd_problems.text, odd_problems.outside])
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_teacher_does_what_fit_does(make, count):
+    problem, steps = make(), 4
+    create = partial(keras.optimizers.AdamW, 0.1, weight_decay=0.5)
+    instances = [problem.init(k) for k in range(count)]
+    data = [problem.batches(k, 0, steps) for k in range(count)]
+    optimizee = problem if count == 1 else Several(problem, count)
+    start = instances[0] if count == 1 else stack(instances)
+    teacher = Teacher(create, optimizee, instances[0].params, persistent=False)
+    run = tf.function(lambda n: teacher.run(Carry(*start, []), together, n), autograph=False)
+    together = data[0] if count == 1 else stack(data, axis=1)
+    got = run(tf.constant(steps))
+    for k in range(count):
+        model = problem.model(k)
+        model.compile(create(), problem.loss)
+        for i in range(steps):
+            model.train_on_batch(*tf.nest.map_structure(lambda b, i=i: b[i], data[k]))
+            for array, variable in zip(got, model.trainable_variables, strict=True):
+                value = array[i] if count == 1 else array[i, k]
+                np.testing.assert_allclose(value, variable.value, rtol=1e-4, atol=1e-6)

@@ -48,8 +48,20 @@ class Remembers(Problem):
         return tf.linspace(0.0, 1.0, count) * (1.0 + seed)
 
 
+class Outside(Remembers):
+    """As `Remembers`, with parameters first and in the middle that the loss does not depend on."""
+
+    def init(self, seed):
+        (kernel, other), state = super().init(seed)
+        return Instance([tf.ones([2]), kernel, tf.ones([3, 2]), other], state)
+
+    def objective(self, params, model_state, batch):
+        return super().objective(params[1::2], model_state, batch)
+
+
 CASES = {
     "state": Remembers,
+    "outside": Outside,
     "data": lambda: mlp_classifier(layers=[3], batch_size=8),
 }
 
@@ -106,7 +118,9 @@ def meta_step(optimizer, problem, instances, kind="train", **options):
         # Each with each of another column but one, which the kinds and cases have in common.
         pytest.param("train", "data", "first", marks=pytest.mark.slow),
         ("train", "state", "second"),
+        ("train", "outside", "second"),
         ("imitate", "data", "first"),
+        pytest.param("imitate", "outside", "first", marks=pytest.mark.slow),
         pytest.param("imitate", "data", "second", marks=pytest.mark.slow),
         pytest.param("imitate", "state", "first", marks=pytest.mark.slow),
     ],
@@ -123,6 +137,7 @@ def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind
         # What belongs to the kind does not depend on the rule, and these take long to trace.
         pytest.param("train", "state", "first", marks=pytest.mark.slow),
         pytest.param("imitate", "data", "first", marks=pytest.mark.slow),
+        pytest.param("imitate", "outside", "second", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize(
