@@ -13,6 +13,7 @@ from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import TrainableOptimizer, saved
 from l2o.options import options_of
+from l2o.shell import command, directory_option
 from l2o.train.build import build_optimizer, optimizer_from, resolve_config
 from l2o.train.run_directory import RunDirectory
 from l2o.train.training import check_optimizer
@@ -136,8 +137,9 @@ def _shipped(name: str | os.PathLike[str]) -> Path:
     names = [path.parent.name for path in _shipped_files()]
     if str(Path(name)) in names:
         return SHIPPED / name
+    start = command("python", "train.py", directory_option(name))
     raise UserError(
         f"{name} is not a run directory (it has no config.json), not a saved optimizer (no "
         f"optimizer.npz) and none of those that come with l2o{nearest(str(name), names)}: "
-        f"{', '.join(names)}; start a run with: python train.py directory={name}"
+        f"{', '.join(names)}; start a run with: {start}"
     )
