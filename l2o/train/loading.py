@@ -98,11 +98,11 @@ def load_weights(
     arrays = run.read_checkpoint(row.stage, row.period)
     path = run.checkpoint_path(row.stage, row.period)
     check_optimizer(optimizer, arrays, str(path))
-    _learn(
-        optimizer,
-        [arrays.get(f"network/{i}", np.empty(0)) for i in range(len(optimizer.network.weights))],
-        path,
-    )
+    count = sum(name.startswith("network/") for name in arrays)
+    names = [f"network/{i}" for i in range(count)]
+    if missing := [name for name in names if name not in arrays]:
+        raise UserError(f"{path} holds {count} learned weights, but {missing[0]} is missing")
+    _learn(optimizer, [arrays[name] for name in names], path)
 
 
 def _load_saved(path: Path) -> TrainableOptimizer:
@@ -123,10 +123,8 @@ def _load_saved(path: Path) -> TrainableOptimizer:
 def _learn(optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path) -> None:
     try:
         optimizer.learn(weights)
-    except ValueError:
-        raise UserError(
-            f"{path} does not hold the weights of {optimizer.name} with these options"
-        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be used: {' '.join(str(error).split())}") from None
 
 
 def _shipped_files() -> list[Path]:
