@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
-from l2o.options import Count, NonNegative, Positive
+from l2o.options import Count, NonNegative, Positive, expect
 from l2o.problems.problem import Batch, Instance, Problem
 
 
@@ -24,6 +24,7 @@ class Wrapper(Problem):
     """
 
     def __init__(self, problem: Problem) -> None:
+        expect(Problem, problem, "problem")
         self.problem = problem
         self.name = problem.name
         self.steps_per_epoch = problem.steps_per_epoch
