@@ -172,5 +172,5 @@ def _code_of(main: Callable[[], None]) -> Any:
 
 
 def _said(message: str, code: int = 2) -> int:
-    print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.splitlines())}", file=sys.stderr)
     return code

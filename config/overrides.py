@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def merge_all(
     if config_file and not said and isinstance(directory, str) and _is_elsewhere(directory):
         raise ConfigError(
             f"directory: {config_file} wants to write to {directory!r}, outside of this directory; "
-            f"if that is right, say so: directory={directory}"
+            f"if that is right, say so: {shlex.quote(f'directory={directory}')}"
         )
     for name in presets:
         config = merge(config, _lifted(read_json(_preset(name))))

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import keras
+import numpy as np
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator
@@ -57,6 +58,7 @@ INITIALIZERS = (
 LONGEST_UNROLL = 10**6
 
 Count = Annotated[int, Ge(1), Le(2**31 - 1)]
+Seed = Annotated[int, Ge(0)]
 Length = Annotated[int, Ge(1), Le(LONGEST_UNROLL)]
 # Smaller ones leave float32 where a power of them is divided by.
 Epsilon = Annotated[float, Ge(1e-20)]
@@ -188,7 +190,7 @@ def _join(path: str, name: str) -> str:
 def expect_object(value: Any, path: str) -> Mapping[str, Any]:
     """Returns `value` if it is a JSON object, or raises UserError."""
     if not isinstance(value, Mapping):
-        raise UserError(f"expected an object of options; got {json.dumps(value)}", path)
+        raise UserError(f"expected an object of options; got {_short(value)}", path)
     return value
 
 
@@ -216,6 +218,65 @@ def check(annotation: Any, value: Any, path: str) -> Any:
             reason = limits[0]["msg"].replace("Input should be", "expected a value")
             raise UserError(f"{reason}; got {_short(limits[0]['input'])}", place) from None
         raise UserError(f"expected {describe(annotation)}; got {_short(value)}", path) from None
+
+
+def check_given(target: Any, given: Mapping[str, Any], path: str) -> None:
+    """Checks options that Python code gives, as `resolve` checks those of a config.
+
+    Functions are taken where the annotation has one, and NumPy's numbers and arrays as Python's.
+
+    Args:
+        target: A class or function, see `options_of`.
+        given: Values by name; names that are no options are left out.
+        path: Where the options stand in a config (`strategy`).
+
+    Raises:
+        UserError: For a value that does not fit; names the option.
+    """
+    for name, option in options_of(target).items():
+        if name in given:
+            check_value(option.annotation, given[name], _join(path, name))
+
+
+def check_value(annotation: Any, value: Any, path: str) -> None:
+    """Checks one value that Python code gives; see `check_given`.
+
+    Raises:
+        UserError: If it does not fit.
+    """
+    if callable(value) and _takes_function(annotation):
+        return
+    try:
+        plain = json.loads(json.dumps(value, default=_plain, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise UserError(f"expected {describe(annotation)}; got {_short(value)}", path) from None
+    check(annotation, plain, path)
+
+
+def expect(kind: type, value: Any, path: str) -> None:
+    """Checks that an object that Python code gives is of a class.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise UserError(f"expected {article} {kind.__name__}; got {_short(value)}", path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if is_dataclass(value) and not inspect.isclass(value):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
+
+
+def _takes_function(annotation: Any) -> bool:
+    arguments = get_args(annotation)
+    return get_origin(annotation) is Callable or any(map(_takes_function, arguments))
 
 
 _TYPE_ERRORS = {

@@ -17,7 +17,7 @@ LAYERS = [
     ["l2o.problems"],
     ["l2o.optimizer"],
     ["l2o.registry", "l2o.options", "l2o.seeds", "l2o.disk"],
-    ["l2o.errors", "l2o.signals", "l2o.version"],
+    ["l2o.errors", "l2o.shell", "l2o.signals", "l2o.version"],
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from l2o.evaluate.suites import Case
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import options_of
 from l2o.problems import PROBLEMS
+from l2o.shell import command, is_json, operand
 from l2o.train import RunDirectory
 from l2o.train.summary import Row
 
@@ -45,9 +45,9 @@ class Request(NamedTuple):
     target: float | None = None
     output: str | None = None
 
-    def directories(self) -> str:
-        """Returns what is evaluated, as typed in a shell."""
-        return shlex.join(self.given)
+    def operands(self) -> list[str]:
+        """Returns what is evaluated, as arguments of a command."""
+        return [operand(text) for text in self.given]
 
     def command(self) -> str:
         """Returns the command that asks for the same."""
@@ -59,15 +59,16 @@ class Request(NamedTuple):
             "--period": self.period,
             "--stage": self.stage,
             "--target": self.target,
-            "--output": self.output,
+            "--output": None if self.output is None else operand(self.output),
         }
-        words = ["python", "evaluate.py", *self.given]
+        words = ["python", "evaluate.py", *self.operands()]
         for flag, value in flags.items():
             words += [] if value is None else [flag, str(value)]
         for key, value in self.options.items():
-            text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            plain = isinstance(value, str) and not is_json(value)
+            text = value if plain else json.dumps(value, separators=(",", ":"))
             words.append(f"{key}={text}")
-        return shlex.join(words)
+        return command(*words)
 
 
 class Learned(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shlex
 from collections.abc import Mapping
 
 import keras
@@ -15,6 +14,7 @@ from l2o.evaluate.baselines import FIRST, LAST, rate
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, described, titled
 from l2o.evaluate.metrics import WINDOW
+from l2o.shell import command, directory_option
 from l2o.version import __version__
 
 
@@ -109,6 +109,6 @@ def _reproduce(evaluation: Evaluation) -> list[html.Part]:
         if one.row is not None:
             parts.append(f"To train it again, save this as config-{i}.json:")
             parts.append(html.Folded(f"config-{i}.json", one.run.read_config()))
-            words = ["--config", f"config-{i}.json", f"directory={one.given}"]
-            parts.append(html.Code(shlex.join(["python", "train.py", *words])))
+            words = ["--config", f"config-{i}.json", directory_option(one.given)]
+            parts.append(html.Code(command("python", "train.py", *words)))
     return [*parts, html.Code(evaluation.request.command())]

@@ -15,7 +15,9 @@ from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate.loops import Loop, first_batch, is_elementwise, loop_for
 from l2o.optimizer import TrainableOptimizer
+from l2o.options import expect
 from l2o.problems import Gradient, KerasProblem, Problem
+from l2o.problems.contract import check_problem
 from l2o.train import several
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 
@@ -146,6 +148,8 @@ class _Trainer:
     def __init__(
         self, problem: Problem, steps: int, on_steps: Callable[[int, float], None] | None
     ) -> None:
+        expect(Problem, problem, "problem")
+        check_problem(problem)
         self.problem = problem
         self.steps = steps
         self.on_steps = on_steps

@@ -16,6 +16,7 @@ from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
 from l2o.evaluate.suites import SUITES, Case, resolved
 from l2o.evaluate.writing import write
 from l2o.problems import PROBLEMS, Problem
+from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
 from l2o.train.build import problem_from, resolve_config
@@ -62,7 +63,7 @@ def evaluate(request: Request) -> None:
     write(evaluation)
     print(f"{place.path / 'report.html'} is written; numbers and pictures: {place.path / 'eval'}")
     more = ["--problem", "conv_classifier"] if request.suite else ["--suite", "generalization"]
-    print(f"next: python evaluate.py {request.directories()} {' '.join(more)}")
+    print(f"next: {command('python', 'evaluate.py', *request.operands(), *more)}")
 
 
 def _load_all(request: Request) -> dict[str, Learned]:

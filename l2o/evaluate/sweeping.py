@@ -12,6 +12,7 @@ from l2o.evaluate import plot, report
 from l2o.evaluate.evaluation import described
 from l2o.evaluate.runs import best, sweep
 from l2o.evaluate.suites import Case, resolved
+from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train.build import problem_from
 from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
@@ -84,4 +85,4 @@ def baseline(
     except OSError as error:
         raise UserError(f"cannot write {target}: {os.strerror(error.errno or 0)}") from None
     print(f"{target} and {picture} are written")
-    print(f"next: python evaluate.py weights/ --problem {problem_name}")
+    print(f"next: {command('python', 'evaluate.py', 'weights/', '--problem', problem_name)}")

@@ -120,18 +120,31 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             weights: As `network.get_weights()` returns them.
 
         Raises:
-            ValueError: If they are those of another network; nothing is changed.
+            ValueError: If they are those of another network, or not finite numbers; nothing
+                is changed.
         """
         expected = [tuple(w.shape) for w in self.network.weights]
         arrays = [np.asarray(w) for w in weights]
-        given = [a.shape for a in arrays]
-        numbers = all(np.can_cast(a.dtype, np.float64, "same_kind") for a in arrays)
-        if given != expected or not numbers:
+        if received := self._misfit(arrays):
             raise ValueError(
-                f"expected the weights of {self.name} with these options, numbers of shapes "
-                f"{expected}. Received: {given}"
+                f"expected the weights of {self.name} with these options, {len(expected)} arrays "
+                f"of finite numbers of the shapes {expected}. Received: {received}"
             )
         self.network.set_weights(arrays)
+
+    def _misfit(self, arrays: Sequence[np.ndarray]) -> str:
+        """Returns what is wrong with arrays for them to be the learned weights; "": nothing."""
+        if len(arrays) != len(self.network.weights):
+            return f"{len(arrays)} arrays, of the shapes {[a.shape for a in arrays]}"
+        for i, (array, weight) in enumerate(zip(arrays, self.network.weights, strict=True)):
+            if array.shape != tuple(weight.shape):
+                return f"array {i} of the shape {array.shape} where {tuple(weight.shape)} belongs"
+            if not np.can_cast(array.dtype, np.float64, "same_kind"):
+                return f"array {i} of {array.dtype}, which are no real numbers"
+            with np.errstate(over="ignore"):
+                if not np.isfinite(array.astype(tf.as_dtype(weight.dtype).as_numpy_dtype)).all():
+                    return f"array {i} with values that are not finite in {weight.dtype}"
+        return ""
 
     def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
         """Saves the rule and what it has learned, for `l2o.load`.

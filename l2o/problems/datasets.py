@@ -14,13 +14,15 @@ from l2o.errors import UserError, nearest
 
 # A set is held in memory as its images' own dtype; beyond this it is refused.
 LARGEST_SET = 4 * 2**30
+# Images that are read together.
+BYTES_AT_ONCE = 2**24
 CONNECT_SECONDS = 10
 # They need no download.
 BUNDLED = ("digits", "breast_cancer", "wine")
 
 
 class Split(NamedTuple):
-    """Images [N, height, width, channels] (uint8, or float32 in [0, 1]), labels [N].
+    """Images [N, height, width, channels] of any dtype, labels [N].
 
     Of a set without images, features [N, features], float32.
     """
@@ -34,15 +36,22 @@ class Split(NamedTuple):
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns float32 images scaled to [0, 1] and int32 labels at `index`, any shape."""
+        """Returns float32 images and int32 labels at `index`, any shape; see `ready`."""
         return self.ready((tf.constant(self.images[index]), tf.constant(self.labels[index])))
 
     @staticmethod
     def ready(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what a model sees of rows of these arrays."""
+        """Returns what a model sees of rows of these arrays.
+
+        The whole range of an integer type becomes [0, 1]: 255 of uint8 and 65,535 of uint16
+        are 1. Floats keep their values.
+        """
         images, labels = rows
-        if images.dtype == tf.uint8:
-            images = tf.cast(images, tf.float32) / 255
+        dtype, images = images.dtype, tf.cast(images, tf.float32)
+        if dtype.is_integer:
+            # As floats: the difference of the ends does not fit a signed type.
+            low, high = float(dtype.min), float(dtype.max)
+            images = (images - low if low else images) / (high - low)
         return images, tf.cast(labels, tf.int32)
 
     def all(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -241,6 +250,8 @@ def _supervised_keys(name: str, info: Any) -> tuple[str, str]:
 
 
 def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ...]) -> Split:
+    import tensorflow_datasets as tfds
+
     count = builder.info.splits[split].num_examples
     if count == 0:
         raise UserError(f"split {split} of dataset {builder.name!r} is empty")
@@ -253,10 +264,32 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
         )
     images = np.empty((count, *shape), dtype)
     labels = np.empty(count, np.int32)
-    for i, example in enumerate(builder.as_dataset(split=split)):
-        pixels = example[image]
-        if pixels.shape != shape:
-            resized = tf.image.resize(pixels, shape[:2])
-            pixels = tf.cast(tf.round(resized), dtype)
-        images[i], labels[i] = pixels.numpy(), int(example[label])
+    rows = max(1, BYTES_AT_ONCE // (size // count))
+    # Its own cache would hold the set a second time.
+    read = tfds.ReadConfig(try_autocache=False)
+    examples = builder.as_dataset(split=split, read_config=read).map(
+        lambda example: (_in_shape(example[image], shape), example[label]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    filled = 0
+    try:
+        for some_images, some_labels in examples.batch(rows).as_numpy_iterator():
+            end = filled + len(some_labels)
+            images[filled:end], labels[filled:end] = some_images, some_labels
+            filled = end
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"split {split} of dataset {builder.name!r} in {builder.data_dir} cannot be read, or "
+            f"is damaged ({error.message.splitlines()[0][:200]}): prepare it again"
+        ) from None
     return Split(images, labels)
+
+
+def _in_shape(pixels: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+    """Returns an image in a shape that may not be its own; of its dtype."""
+    if pixels.shape == shape:
+        return pixels
+    resized = tf.image.resize(pixels, shape[:2])
+    if pixels.dtype.is_integer:
+        resized = tf.round(resized)
+    return tf.ensure_shape(tf.cast(resized, pixels.dtype), shape)

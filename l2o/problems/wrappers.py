@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
-from l2o.options import Count, NonNegative, Positive
+from l2o.options import Count, NonNegative, Positive, expect
 from l2o.problems.problem import Batch, Instance, Problem
 
 
@@ -24,6 +24,7 @@ class Wrapper(Problem):
     """
 
     def __init__(self, problem: Problem) -> None:
+        expect(Problem, problem, "problem")
         self.problem = problem
         self.name = problem.name
         self.steps_per_epoch = problem.steps_per_epoch
@@ -113,7 +114,9 @@ class ConvexCombination(Wrapper):
         """See `Problem.objective`."""
         (*x, y), (w, c, *inner_state) = params, model_state
         loss, inner_state = self.problem.objective(x, inner_state, batch)
-        return loss + tf.reduce_mean(tf.square(c * y - w)), [w, c, *inner_state]
+        convex = tf.reduce_mean(tf.square(c * y - w))
+        # Keras computes a loss in float32, whatever a model's weights are.
+        return loss + tf.cast(convex, loss.dtype), [w, c, *inner_state]
 
 
 class GradientNoise(Wrapper):
@@ -147,5 +150,6 @@ class GradientNoise(Wrapper):
             own_name = tf.random.experimental.stateless_fold_in(name, i)
             noise = tf.random.stateless_normal(tf.shape(x), own_name, 0, self.stddev, x.dtype)
             # Nothing is added to the value, and the noise to the gradient.
-            loss += tf.reduce_sum(noise * (x - tf.stop_gradient(x)))
+            nothing = tf.reduce_sum(noise * (x - tf.stop_gradient(x)))
+            loss += tf.cast(nothing, loss.dtype)
         return loss, [name + tf.constant([0, 1], tf.int32), *inner_state]

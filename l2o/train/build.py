@@ -7,15 +7,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import tensorflow as tf
-from annotated_types import Ge
 
 from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
-from l2o.options import Directory, check, expect_object, options_of, resolve
+from l2o.options import Directory, Seed, check, expect_object, options_of, resolve
 from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
 from l2o.train import keras_optimizers
@@ -31,8 +30,6 @@ from l2o.train.training import Training
 STRATEGIES: Registry[type[BaseStrategy]] = Registry(
     "strategy", {"CurriculumLearning": CurriculumLearningStrategy, "Simple": SimpleStrategy}
 )
-
-Seed = Annotated[int, Ge(0)]
 
 
 def job(

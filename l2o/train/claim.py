@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from l2o.errors import UserError
+from l2o.shell import command, operand
 from l2o.train.build import resolve_config
 from l2o.train.run_directory import RunDirectory
 from l2o.train.strategy import BaseStrategy
@@ -76,13 +77,13 @@ class Claim:
         return old, changed
 
     def _refusal(self, paths: Sequence[str]) -> UserError:
-        path = self.run.path
+        path, go_on = self.run.path, command("python", "resume.py", operand(self.run.path))
         names = f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
         if self.read is None:
             return UserError(
                 f"{path} holds a run with another config (it differs in {names}); nothing was "
-                f"changed: choose another directory=..., go on with: python resume.py {path}, "
-                f"or extend it with: python resume.py {path} key/path=value"
+                f"changed: choose another directory=..., go on with: {go_on}, "
+                f"or extend it with: {go_on} key/path=value"
             )
         return UserError(
             f"{path} has {len(self.run.rows())} trained periods, which {names} would have made "

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from l2o.errors import UserError
-from l2o.options import Count
+from l2o.options import Count, check_given
 from l2o.train import schedules
 from l2o.train.run_directory import RunDirectory
 from l2o.train.schedules import Exponential
@@ -51,6 +51,7 @@ class CurriculumLearningStrategy(BaseStrategy):
         max_stages: Annotated[int, Ge(0)] = 0,
         **options: Any,
     ) -> None:
+        check_given(CurriculumLearningStrategy, locals(), "strategy")
         super().__init__(training, run, seed, **options)
         self.min_periods = min_periods
         self.max_stages = max_stages

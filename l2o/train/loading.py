@@ -13,6 +13,7 @@ from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import TrainableOptimizer, saved
 from l2o.options import options_of
+from l2o.shell import command, directory_option
 from l2o.train.build import build_optimizer, optimizer_from, resolve_config
 from l2o.train.run_directory import RunDirectory
 from l2o.train.training import check_optimizer
@@ -97,11 +98,11 @@ def load_weights(
     arrays = run.read_checkpoint(row.stage, row.period)
     path = run.checkpoint_path(row.stage, row.period)
     check_optimizer(optimizer, arrays, str(path))
-    _learn(
-        optimizer,
-        [arrays.get(f"network/{i}", np.empty(0)) for i in range(len(optimizer.network.weights))],
-        path,
-    )
+    count = sum(name.startswith("network/") for name in arrays)
+    names = [f"network/{i}" for i in range(count)]
+    if missing := [name for name in names if name not in arrays]:
+        raise UserError(f"{path} holds {count} learned weights, but {missing[0]} is missing")
+    _learn(optimizer, [arrays[name] for name in names], path)
 
 
 def _load_saved(path: Path) -> TrainableOptimizer:
@@ -122,10 +123,8 @@ def _load_saved(path: Path) -> TrainableOptimizer:
 def _learn(optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path) -> None:
     try:
         optimizer.learn(weights)
-    except ValueError:
-        raise UserError(
-            f"{path} does not hold the weights of {optimizer.name} with these options"
-        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be used: {' '.join(str(error).split())}") from None
 
 
 def _shipped_files() -> list[Path]:
@@ -136,8 +135,9 @@ def _shipped(name: str | os.PathLike[str]) -> Path:
     names = [path.parent.name for path in _shipped_files()]
     if str(Path(name)) in names:
         return SHIPPED / name
+    start = command("python", "train.py", directory_option(name))
     raise UserError(
         f"{name} is not a run directory (it has no config.json), not a saved optimizer (no "
         f"optimizer.npz) and none of those that come with l2o{nearest(str(name), names)}: "
-        f"{', '.join(names)}; start a run with: python train.py directory={name}"
+        f"{', '.join(names)}; start a run with: {start}"
     )

@@ -8,7 +8,8 @@ from typing import Literal
 
 import tensorflow as tf
 
-from l2o.options import Epsilon
+from l2o.errors import UserError
+from l2o.options import Epsilon, check_given
 from l2o.train.unroll import Trajectory
 
 UnrollWeights = Literal["sum", "mean", "last"] | Callable[[int], tf.Tensor]
@@ -44,6 +45,28 @@ def unroll_weights(kind: UnrollWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.
     return weights[:, tf.newaxis] + tf.zeros_like(ran, tf.float32) if ran.shape.rank else weights
 
 
+def check_weights(kind: UnrollWeights) -> None:
+    """Calls a function that gives the weights of steps, for a few lengths.
+
+    Raises:
+        UserError: If it does not return a number for each step.
+    """
+    if not callable(kind):
+        return
+    for n in (1, 3):
+        weights = kind(n)
+        try:
+            shape = tf.cast(weights, tf.float32).shape
+        except (ValueError, TypeError, tf.errors.OpError):
+            shape = None
+        if shape != [n]:
+            raise UserError(
+                f"expected a function that returns a number for each of n steps; for n = {n} it "
+                f"returned {weights!r}",
+                "training/unroll_weights",
+            )
+
+
 @dataclass(frozen=True)
 class LossArgs:
     """The seed's `loss_args`.
@@ -63,6 +86,9 @@ class LossArgs:
     obj_train_max_multiplier: float = -1.0
     use_numerator_epsilon: bool = True
     epsilon: Epsilon = 1e-6
+
+    def __post_init__(self) -> None:
+        check_given(LossArgs, vars(self), "loss_args")
 
     @property
     def needs_references(self) -> bool:

@@ -21,6 +21,7 @@ from l2o.disk.files import locked, make_folder, read_regular, remove_temporary, 
 from l2o.disk.packing import seal, unseal
 from l2o.disk.strict_json import parse_object
 from l2o.errors import UserError
+from l2o.shell import command, directory_option, operand
 from l2o.train.summary import Row, best_row, from_csv, to_csv
 
 LARGEST_CONFIG = 2**20
@@ -126,9 +127,10 @@ class RunDirectory:
         try:
             return parse_object(read_regular(self.config_path, LARGEST_CONFIG))
         except FileNotFoundError:
+            start = command("python", "train.py", directory_option(self.path))
             raise UserError(
                 f"{self.path} is not a run directory: it has no config.json; "
-                f"start one with: python train.py directory={self.path}"
+                f"start one with: {start}"
             ) from None
         except OSError as error:
             raise UserError(f"cannot read {self.config_path}: {_reason(error)}") from None
@@ -300,9 +302,8 @@ class RunDirectory:
         """
         rows = self.rows()
         if not rows:
-            raise UserError(
-                f"{self.path} has no trained weights yet; train with: python resume.py {self.path}"
-            )
+            go_on = command("python", "resume.py", operand(self.path))
+            raise UserError(f"{self.path} has no trained weights yet; train with: {go_on}")
         found = [r for r in rows if period in (None, r.period) and stage in (None, r.stage)]
         if not found:
             wanted = [f"stage {stage}"] * (stage is not None)

@@ -15,6 +15,27 @@ from l2o.errors import UserError
 from l2o.options import LONGEST_UNROLL, Count
 
 
+def number(value: Any, path: str, least: float = -math.inf) -> float:
+    """Returns what a user's function has returned, as a float.
+
+    Args:
+        value: Any real number: of Python, NumPy or a tensor.
+        path: Of the option that the function is.
+        least: Smallest that it may be [any].
+
+    Raises:
+        UserError: If it is no finite number, or smaller.
+    """
+    try:
+        found = math.nan if isinstance(value, (bool, np.bool_, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not (math.isfinite(found) and found >= least):
+        limit = f" of at least {least:g}" if math.isfinite(least) else ""
+        raise UserError(f"expected a function that returns a number{limit}; got {value!r}", path)
+    return found
+
+
 @dataclass(frozen=True)
 class Fixed:
     """Draws always the same length."""
@@ -45,7 +66,7 @@ class Called:
 
     def __call__(self, rng: np.random.Generator) -> int:
         """Returns that."""
-        return _length(max(1, round(self.function())), UNROLL)
+        return _length(max(1, round(number(self.function(), UNROLL))), UNROLL)
 
 
 UNROLL = "strategy/unroll_distribution"
@@ -86,7 +107,8 @@ def annealing(
     """
     path = "strategy/annealing_schedule"
     if callable(schedule):
-        return schedule
+        factor = schedule
+        return lambda period: number(factor(period), path, least=0)
     if isinstance(schedule, (int, float)):
         if schedule < 0:
             raise UserError(f"expected a number of at least 0; got {schedule}", path)
@@ -139,7 +161,7 @@ def stage_length(
         return lambda stage: _length(_power(base, power, stage), path)
     if callable(schedule):
         length = schedule
-        return lambda stage: _length(round(length(stage)), path)
+        return lambda stage: _length(round(number(length(stage), path)), path)
     lengths = [_length(int(n), path) for n in schedule]
     if len(lengths) < max(stages, 1) + 1:
         raise UserError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from l2o.shell import command, operand
 from l2o.signals import stoppable
 from l2o.train.board import FOLDER, Board
 from l2o.train.build import build_strategy, resolve_config, top_option
@@ -54,7 +54,7 @@ def start(
             return "finished periods are kept: start all workers again to go on"
         if not run.exists():
             return "nothing was written"
-        go_on = shlex.join(["python", "resume.py", str(run.path)])
+        go_on = command("python", "resume.py", operand(run.path))
         return f"finished periods are kept; go on with: {go_on}"
 
     # After TensorFlow's own handler, which would let the others go on without this worker.
@@ -79,7 +79,8 @@ def _go_on(
     board = Board(run.path, strategy.training.optimizer.network) if tensorboard else None
     replicas.from_chief(lambda: claim.take(stack, strategy))
     if stop:
-        print(f"{run.config_path} is written; next: python resume.py {run.path}")
+        go_on = command("python", "resume.py", operand(run.path))
+        print(f"{run.config_path} is written; next: {go_on}")
         return
     before = strategy.restore()
     if not replicas.is_chief:
@@ -102,11 +103,12 @@ def _go_on(
     staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
     print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
     if board:
-        print(f"curves: tensorboard --logdir {shlex.quote(str(run.path / FOLDER))}")
+        print(f"curves: {command('tensorboard', '--logdir', operand(run.path / FOLDER))}")
     targets = [spec["target"] for spec in config["problems"]]
     # What it was trained on, if that is something to evaluate on.
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
-    print(f"next: python evaluate.py {run.path} --problem {problem}")
+    words = ("evaluate.py", operand(run.path), "--problem", problem)
+    print(f"next: {command('python', *words)}")
 
 
 def _say(text: str) -> None:

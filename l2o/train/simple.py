@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from l2o.options import Count, Length
+from l2o.options import Count, Length, check_given
 from l2o.train import schedules
 from l2o.train.run_directory import RunDirectory
 from l2o.train.strategy import BaseStrategy, Finished, Period
@@ -44,6 +44,7 @@ class SimpleStrategy(BaseStrategy):
         validation_unroll: Length = 50,
         **options: Any,
     ) -> None:
+        check_given(SimpleStrategy, locals(), "strategy")
         super().__init__(training, run, seed, **options)
         self.num_periods = num_periods
         self.validation_unroll = validation_unroll

@@ -18,7 +18,7 @@ import tensorflow as tf
 from l2o import seeds
 from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
-from l2o.options import Count, Probability
+from l2o.options import Count, Probability, Seed, check_given, check_value, expect
 from l2o.train.progress import Progress, Silent
 from l2o.train.run_directory import RunDirectory
 from l2o.train.summary import Row
@@ -75,6 +75,10 @@ class BaseStrategy:
         max_dropped: Probability = 0.5,
         keep_checkpoints: Count | None = None,
     ) -> None:
+        check_given(BaseStrategy, locals(), "strategy")
+        if run is not None:
+            expect(RunDirectory, run, "run")
+        check_value(Seed, seed, "seed")
         self.training = training
         self.run = run
         self.seed = seed

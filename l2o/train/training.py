@@ -14,10 +14,11 @@ from annotated_types import Ge
 from l2o import seeds
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
-from l2o.options import PYTHON_ONLY, Count, Probability
+from l2o.options import PYTHON_ONLY, Count, Probability, check_given, expect
 from l2o.problems import Problem, ProblemSpec
+from l2o.problems.contract import check_problem
 from l2o.train import keras_optimizers
-from l2o.train.loss import LossArgs, Reduction, UnrollWeights
+from l2o.train.loss import LossArgs, Reduction, UnrollWeights, check_weights
 from l2o.train.meta_step import MetaStep, StepResult
 from l2o.train.replicas import Replicas
 from l2o.train.rule import Rule
@@ -45,8 +46,15 @@ class Unroll(NamedTuple):
     finite: bool
 
 
-def _problem(spec: ProblemSpec | Problem) -> Problem:
-    return spec if isinstance(spec, Problem) else spec.build()
+def _problems(specs: Sequence[ProblemSpec | Problem], path: str) -> list[Problem]:
+    expect(Sequence, specs, path)
+    problems: list[Problem] = []
+    for i, spec in enumerate(specs):
+        problem = spec.build() if isinstance(spec, ProblemSpec) else spec
+        expect(Problem, problem, f"{path}/{i}")
+        check_problem(problem)
+        problems.append(problem)
+    return problems
 
 
 class Training:
@@ -86,8 +94,8 @@ class Training:
         replicas: Which share them, see the option `distribute` [one].
 
     Raises:
-        UserError: If `p_teacher` > 0 and there is no teacher, or the replicas cannot share
-            the optimizees equally.
+        UserError: If an option does not fit, a problem is not what `Problem` says, `p_teacher`
+            > 0 and there is no teacher, or the replicas cannot share the optimizees equally.
     """
 
     def __init__(
@@ -111,6 +119,10 @@ class Training:
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
+        check_given(Training, locals(), "training")
+        expect(TrainableOptimizer, optimizer, "optimizer")
+        expect(LossArgs, loss_args, "loss_args")
+        check_weights(unroll_weights)
         self.replicas = replicas or Replicas()
         if batch_of_problems % self.replicas.count:
             raise UserError(
@@ -135,7 +147,9 @@ class Training:
         # The numbers of the optimizees of this process among all.
         first = self.replicas.first * per_replica
         self.own = range(first, first + self.replicas.local * per_replica)
-        self.problems = [_problem(spec) for spec in problems]
+        self.problems = _problems(problems, "problems")
+        if not self.problems:
+            raise UserError("expected at least one problem; got none", "problems")
         self.meta_optimizer = self._on_weights(meta_optimizer, "optimizer")
         self.imitation_optimizer = (
             self._on_weights(imitation_optimizer, "training/imitation_optimizer")
@@ -169,7 +183,8 @@ class Training:
         self.steps = [meta_step(problem, per_replica, self.replicas) for problem in self.problems]
         for step in self.steps:
             step.teachers = self._teachers(step)
-        self.validation_problems = [_problem(spec) for spec in validation_problems] or self.problems
+        given = _problems(validation_problems, "validation_problems")
+        self.validation_problems = given or self.problems
         self.validation_steps = [
             meta_step(problem, VALIDATION_INSTANCES) for problem in self.validation_problems
         ]
@@ -271,7 +286,10 @@ class Training:
             # The last mini-batch scores this unroll and starts the next.
             batches = meta_step.stream(streams, position, length + 1)
             result, carry, imitation = step(carry, batches, length)
-            result = StepResult(*map(np.atleast_1d, result))
+            # A scalar of bfloat16 is nothing that NumPy makes an array of by itself.
+            result = StepResult(
+                *(np.array(t.numpy(), t.dtype.as_numpy_dtype).reshape(-1) for t in result)
+            )
             position, done = position + length, done + 1
             due = []
             for k in slots:

@@ -19,7 +19,7 @@ def data_dir(tmp_path, monkeypatch):
     datasets._load.cache_clear()
 
 
-def prepare(name, shape, splits, data_dir, classes=3, image_shapes=None):
+def prepare(name, shape, splits, data_dir, classes=3, image_shapes=None, dtype=np.uint8, shards=1):
     """Writes a small set in TFDS format; returns its images and labels by split."""
     import tensorflow_datasets as tfds
 
@@ -27,7 +27,7 @@ def prepare(name, shape, splits, data_dir, classes=3, image_shapes=None):
     content, written = {}, {}
     for split, size in splits.items():
         shapes = image_shapes or [shape] * size
-        images = [rng.integers(0, 256, s, dtype=np.uint8) for s in shapes[:size]]
+        images = [drawn(rng, s, dtype) for s in shapes[:size]]
         labels = rng.integers(0, classes, size)
         content[split] = (images, labels)
         written[split] = [
@@ -39,15 +39,26 @@ def prepare(name, shape, splits, data_dir, classes=3, image_shapes=None):
         version="3.0.1",
         features=tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(shape=shape),
+                "image": tfds.features.Image(shape=shape, dtype=dtype),
                 "label": tfds.features.ClassLabel(num_classes=classes),
             }
         ),
         split_datasets=written,
         data_dir=str(data_dir),
     )
-    builder.download_and_prepare()
+    settings = tfds.download.DownloadConfig(num_shards=shards)
+    builder.download_and_prepare(download_config=settings)
     return content
+
+
+def drawn(rng, shape, dtype):
+    """An image whose values fill the range of its type, both ends included."""
+    if np.issubdtype(dtype, np.floating):
+        return rng.random(shape, dtype=dtype)
+    high = np.iinfo(dtype).max
+    image = rng.integers(0, high, shape, dtype=dtype, endpoint=True)
+    image.flat[:2] = 0, high
+    return image
 
 
 def as_set(images, labels):
@@ -107,6 +118,75 @@ def test_images_of_different_sizes_need_a_common_one(data_dir):
     data = datasets.load("tiny_set", image_size=4)
     assert data.train.images.shape == (12, 4, 4, 3)
     assert datasets.load("digits", image_size=4).train.images.shape == (1437, 4, 4, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("image_size", [None, 4])
+def test_images_of_every_type_are_in_0_to_1(data_dir, dtype, image_size):
+    prepare("tiny_set", (6, 5, 1), {"train": 20, "test": 8}, data_dir, dtype=dtype)
+    for split in datasets.load("tiny_set", image_size)[1:3]:
+        images, _ = split.all()
+        assert split.images.dtype == dtype
+        assert images.dtype == np.float32
+        high = np.iinfo(dtype).max if dtype is not np.float32 else 1
+        np.testing.assert_allclose(images, split.images / np.float64(high), rtol=1e-6)
+        assert 0 <= images.numpy().min() < 0.3
+        assert 0.7 < images.numpy().max() <= 1
+        assert len(np.unique(images)) > 50, "resized floats are not rounded"
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
+def test_the_whole_range_of_an_integer_becomes_0_to_1(dtype):
+    info = np.iinfo(dtype)
+    values = [info.min, info.min // 2 + info.max // 2, info.max]
+    split = datasets.Split(np.array(values, dtype), np.arange(3))
+    images, _ = split.take(np.arange(3))
+    np.testing.assert_allclose(images, [0, 0.5, 1], atol=0.5 / 255)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats_keep_their_values(dtype):
+    images, _ = datasets.Split(np.array([-1, 0.5, 300], dtype), np.arange(3)).all()
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, [-1, 0.5, 300])
+
+
+@pytest.mark.parametrize("sizes", [None, [(4 + i % 3, 5, 3) for i in range(70)]])
+def test_reading_many_at_once_gives_what_one_after_the_other_gives(data_dir, monkeypatch, sizes):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    shape = (None, None, 3) if sizes else (4, 5, 3)
+    prepare("tiny_set", shape, {"train": 70, "test": 9}, data_dir, image_shapes=sizes, shards=4)
+    # A batch that is not full, and one that begins in one file and ends in another.
+    monkeypatch.setattr(datasets, "BYTES_AT_ONCE", 11 * 4 * 5 * 3)
+    data = datasets.load("tiny_set", image_size=4 if sizes else None)
+    builder = tfds.builder("tiny_set")
+    for split in ("train", "test"):
+        one_by_one = list(builder.as_dataset(split=split))
+        images = [
+            tf.round(tf.image.resize(e["image"], (4, 4))) if sizes else e["image"]
+            for e in one_by_one
+        ]
+        got = getattr(data, split)
+        np.testing.assert_array_equal(got.images, images)
+        np.testing.assert_array_equal(got.labels, [e["label"] for e in one_by_one])
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_set_is_told_in_one_line(data_dir, damage):
+    prepare("tiny_set", (6, 5, 1), {"train": 20, "test": 8}, data_dir)
+    (path,) = data_dir.rglob("*train.tfrecord*")
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        path.write_bytes(content[:100] + bytes(40) + content[140:])
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match=r"split train of dataset 'tiny_set' in .* cannot") as error:
+        datasets.load("tiny_set")
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_set_too_large_for_memory_is_refused(data_dir, monkeypatch):

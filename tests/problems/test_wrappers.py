@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,11 +8,13 @@ from l2o.problems import (
     ConvexCombination,
     GradientNoise,
     Instance,
+    Problem,
     ProblemSpec,
     Quadratic,
     RandomScaling,
     Rosenbrock,
     conv_classifier,
+    keras_problem,
     mlp_classifier,
 )
 from l2o.train.rule import Rule
@@ -147,6 +150,69 @@ def test_noise_does_not_touch_second_derivatives():
         return outer.jacobian(gradient, x[0])
 
     np.testing.assert_array_equal(curvature(GradientNoise(Rosenbrock())), curvature(Rosenbrock()))
+
+
+class Sum(Problem):
+    """The sum of all squares, computed in a type of its own."""
+
+    name = "Sum"
+
+    def __init__(self, params, loss):
+        self.params, self.loss = params, loss
+
+    def init(self, seed):
+        return Instance([tf.constant([1, -2, 0.5], dtype) for dtype in self.params], [])
+
+    def objective(self, params, model_state, batch):
+        parts = [tf.reduce_sum(tf.square(tf.cast(p, self.loss))) for p in params]
+        return tf.add_n(parts), []
+
+
+def network(dtype):
+    """A Keras model of a type; Keras computes its loss in float32."""
+
+    def build():
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype=dtype)])
+
+    x, y = np.ones((8, 4)), np.arange(8) % 3
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return keras_problem(build, (x, y), loss, batch_size=8)
+
+
+FLOATS = ["float16", "bfloat16", "float32", "float64"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        *(Sum([params], loss) for params in FLOATS for loss in FLOATS),
+        Sum(FLOATS, "float32"),
+        Sum(FLOATS[::-1], "bfloat16"),
+        *(network(dtype) for dtype in [*FLOATS, "mixed_float16", "mixed_bfloat16"]),
+    ],
+    ids=lambda p: getattr(p, "name", "") + str(getattr(p, "params", "")),
+)
+def test_every_wrapper_keeps_the_types_of_every_problem(inner):
+    batch = tf.nest.map_structure(lambda b: b[0], inner.batches(0, 0, 1))
+    inner_loss, inner_grads, _ = gradients(inner, inner.init(0), batch)
+    for wrap in [*WRAPPERS, lambda p: GradientNoise(ConvexCombination(RandomScaling(p)))]:
+        problem = wrap(inner)
+        instance = problem.init(0)
+        loss, grads, model_state = gradients(problem, instance, batch)
+        assert loss.dtype == inner_loss.dtype
+        assert [g.dtype for g in grads] == [p.dtype for p in instance.params]
+        assert [s.dtype for s in model_state] == [s.dtype for s in instance.model_state]
+        tolerance = 0.05 if "16" in f"{loss.dtype} {[g.dtype for g in grads]}" else 1e-5
+        if wrap is ConvexCombination:
+            y, (w, c, *_) = instance.params[-1], instance.model_state
+            convex = np.mean(np.square(np.float64(c) * np.float64(y) - np.float64(w)))
+            np.testing.assert_allclose(
+                np.float64(loss), np.float64(inner_loss) + convex, rtol=tolerance
+            )
+        elif wrap is GradientNoise:
+            assert loss == inner_loss
+            for g, inner_g in zip(grads, inner_grads, strict=True):
+                assert 0 < np.abs(np.float64(g) - np.float64(inner_g)).max() < 0.6
 
 
 def test_wrappers_around_each_other_draw_independently():

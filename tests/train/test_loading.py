@@ -222,7 +222,7 @@ def arrays(optimizer=None):
         ({"kind": "os.system"}, "not registered here"),
         ({"kind": 3}, "damaged"),
         ({"about": 3}, "damaged"),
-        ({"options": {"layers": [4]}}, "does not hold the weights of DMOptimizer"),
+        ({"options": {"layers": [4]}}, "expected the weights of DMOptimizer .* Received: array"),
         ({"options": {"layer": [3]}}, r"did you mean network/layers\?"),
         ({"options": {"layers": "os"}}, "network/layers"),
         ({"options": 3}, "expected an object"),
@@ -262,6 +262,67 @@ def test_weights_of_another_network_are_refused_and_nothing_is_changed():
         l2o.DMOptimizer.from_config(config)
     for a, b in zip(before, optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+BAD_WEIGHTS = [
+    (lambda w: w[:-1], r"Received: \d arrays, of the shapes \[\("),
+    (lambda w: [*w, w[0]], r"Received: \d arrays, of the shapes \[\("),
+    (lambda w: [*w[:-1], w[-1][..., None]], r"array \d of the shape \(1, 1\) where \(1,\) belongs"),
+    (lambda w: [w[0].astype(np.complex64), *w[1:]], "array 0 of complex64, which are no real"),
+    (lambda w: [w[0].astype(str), *w[1:]], "array 0 of <U.*, which are no real numbers"),
+    (lambda w: [w[0], w[1] * np.nan, *w[2:]], "array 1 with values that are not finite"),
+    (lambda w: [w[0], w[1] + np.float64(1e300), *w[2:]], "array 1 .* not finite in float32"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BAD_WEIGHTS)
+def test_weights_that_do_not_fit_are_told_why_however_they_come(change, reason, tmp_path):
+    optimizer = small()
+    before = optimizer.network.get_weights()
+    wrong = change(before)
+    with pytest.raises(ValueError, match=reason):
+        optimizer.learn(wrong)
+    for a, b in zip(before, optimizer.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Saved.
+    named = {str(i): w for i, w in enumerate(wrong)}
+    (tmp_path / "optimizer.npz").write_bytes(seal(named, ABOUT))
+    # A run.
+    config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [3]}})
+    run = RunDirectory(tmp_path / "run")
+    run.write_config(config)
+    state = {f"network/{i}": w for i, w in enumerate(wrong)}
+    state["optimizer"] = np.array("DMOptimizer")
+    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), state)
+    for path in (tmp_path, tmp_path / "run"):
+        with pytest.raises(UserError, match=f"npz cannot be used: expected .*{reason}") as error:
+            l2o.load(path)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_checkpoint_that_lacks_one_of_its_weights_says_which(tmp_path):
+    config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
+    state = build_strategy(config).training.save_state()
+    del state["network/1"]
+    run = RunDirectory(tmp_path)
+    run.write_config(config)
+    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), state)
+    with pytest.raises(UserError, match="learned weights, but network/1 is missing"):
+        l2o.load(tmp_path)
+
+
+@keras.saving.register_keras_serializable("theirs")
+class PickyOptimizer(l2o.DMOptimizer):
+    """Refuses weights for a reason of its own."""
+
+    def learn(self, weights):
+        raise ValueError("a reason\n  of its own")
+
+
+def test_a_reason_of_the_class_itself_is_told(tmp_path):
+    PickyOptimizer(layers=(3,)).save(tmp_path)
+    with pytest.raises(UserError, match="cannot be used: a reason of its own"):
+        l2o.load(tmp_path)
 
 
 def test_a_configuration_is_json_and_runs_nothing():
