@@ -120,7 +120,7 @@ class KerasProblem(Problem):
         Raises:
             UserError: If `build_model` returned a model that it returned before.
         """
-        with seeds.keras_initializers(seed):
+        with seeds.keras_initializers(seed), tf.variable_creator_scope(_under_one_name):
             model = self._built()
         if model.trainable_variables[0] is self._model.trainable_variables[0]:
             raise UserError(f"build_model of {self.name}: expected a fresh model at each call")
@@ -255,6 +255,13 @@ class KerasProblem(Problem):
             order = np.argsort(np.arange(examples) + rng.uniform(0, self.shuffle_buffer, examples))
         used = (self.steps_per_epoch or 1) * self.batch_size
         return order[:used].reshape(-1, self.batch_size)
+
+
+def _under_one_name(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+    # TensorFlow keeps an operation of 35 kB for each name of a variable that there ever was, and
+    # Keras numbers layers without end.
+    with tf.name_scope("optimizee/"):
+        return create(**options)
 
 
 def keras_problem(

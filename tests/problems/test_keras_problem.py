@@ -470,3 +470,23 @@ def test_a_model_with_constraints_is_refused():
 
     with pytest.raises(UserError, match=r"without a constraint.*kernel has one"):
         keras_problem(build_model, (np.ones((8, 2)), np.ones((8, 1))), "mse", 4)
+
+
+@pytest.mark.parametrize("build_model", [regression(), functional, Subclassed, unbuilt])
+def test_optimizees_leave_nothing_in_tensorflow(build_model):
+    # What TensorFlow keeps, it keeps for each name of a variable.
+    names = set()
+
+    def spy(create, **options):
+        variable = create(**options)
+        names.add(variable.name)
+        return variable
+
+    problem = keras_problem(build_model, (X, Y), "mse", batch_size=8)
+    with tf.variable_creator_scope(spy):
+        problem.model(0)
+        before = set(names)
+        for seed in range(5):
+            problem.model(seed)
+            problem.init(seed)
+    assert before and names == before
