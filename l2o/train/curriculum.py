@@ -52,6 +52,7 @@ class CurriculumLearningStrategy(BaseStrategy):
         **options: Any,
     ) -> None:
         super().__init__(training, run, seed, **options)
+        self.schedule = schedule
         self.min_periods = min_periods
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)

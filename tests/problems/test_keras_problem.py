@@ -489,4 +489,5 @@ def test_optimizees_leave_nothing_in_tensorflow(build_model):
         for seed in range(5):
             problem.model(seed)
             problem.init(seed)
-    assert before and names == before
+    assert before
+    assert names == before
