@@ -18,6 +18,7 @@ from l2o.errors import UserError, nearest
 from l2o.options import Count
 from l2o.problems.arrays import ArrayData, from_arrays
 from l2o.problems.datasets import Dataset, load
+from l2o.problems.initial import InitialValues
 from l2o.problems.problem import Instance, Problem
 
 # What Keras' "accuracy" is meant for.
@@ -82,6 +83,7 @@ class KerasProblem(Problem):
         self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
         self._model = self._built()
+        self._initial_values = InitialValues(self._fresh)
         # As `fit` does; a model that takes no `training` decides for itself.
         takes_training = "training" in inspect.signature(self._model.call).parameters
         self._mode = {"training": True} if takes_training else {}
@@ -120,7 +122,11 @@ class KerasProblem(Problem):
         Raises:
             UserError: If `build_model` returned a model that it returned before.
         """
-        with seeds.keras_initializers(seed), tf.variable_creator_scope(_under_one_name):
+        with seeds.keras_initializers(seed):
+            return self._fresh()
+
+    def _fresh(self) -> keras.Model:
+        with tf.variable_creator_scope(_under_one_name):
             model = self._built()
         if model.trainable_variables[0] is self._model.trainable_variables[0]:
             raise UserError(f"build_model of {self.name}: expected a fresh model at each call")
@@ -149,11 +155,9 @@ class KerasProblem(Problem):
 
     def init(self, seed: int) -> Instance:
         """See `Problem.init`."""
-        model = self.model(seed)
-        return Instance(
-            [tf.convert_to_tensor(v.value) for v in model.trainable_variables],
-            [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables],
-        )
+        values = self._initial_values(seed)
+        params = len(self._model.trainable_variables)
+        return Instance(values[:params], values[params:])
 
     def objective(
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
