@@ -29,9 +29,9 @@ UNRELATED = {
         "report", "session", "suites", "sweeping", "writing",
     },
     "train": {
-        "__init__", "board", "build", "claim", "cluster", "curriculum", "loading", "loss",
-        "meta_step", "progress", "run_directory", "schedules", "session", "simple", "strategy",
-        "summary", "training",
+        "__init__", "account", "board", "build", "claim", "cluster", "curriculum", "differences",
+        "loading", "loss", "meta_step", "progress", "run_directory", "schedules", "session",
+        "simple", "strategy", "summary", "training",
     },
 }  # fmt: skip
 

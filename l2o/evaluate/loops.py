@@ -107,7 +107,9 @@ class LearnedLoop:
         done = unroll(
             self.rule, self.rule.values(), self.optimizee, carry, batches, steps, references=False
         )
-        return first, done.objectives, done.steps, done.carry
+        # NumPy has no bfloat16.
+        losses = tf.cast(first, tf.float32), tf.cast(done.objectives, tf.float32)
+        return *losses, done.steps, done.carry
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""

@@ -18,6 +18,7 @@ from l2o.errors import UserError, nearest
 from l2o.options import Count
 from l2o.problems.arrays import ArrayData, from_arrays
 from l2o.problems.datasets import Dataset, load
+from l2o.problems.initial import InitialValues
 from l2o.problems.problem import Instance, Problem
 
 # What Keras' "accuracy" is meant for.
@@ -82,6 +83,7 @@ class KerasProblem(Problem):
         self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
         self._model = self._built()
+        self._initial_values = InitialValues(self._fresh)
         # As `fit` does; a model that takes no `training` decides for itself.
         takes_training = "training" in inspect.signature(self._model.call).parameters
         self._mode = {"training": True} if takes_training else {}
@@ -127,6 +129,10 @@ class KerasProblem(Problem):
             UserError: If `build_model` returned a model that it returned before.
         """
         with seeds.keras_initializers(seed):
+            return self._fresh()
+
+    def _fresh(self) -> keras.Model:
+        with tf.variable_creator_scope(_under_one_name):
             model = self._built()
         if model.trainable_variables[0] is self._model.trainable_variables[0]:
             raise UserError(f"build_model of {self.name}: expected a fresh model at each call")
@@ -160,11 +166,9 @@ class KerasProblem(Problem):
 
     def init(self, seed: int) -> Instance:
         """See `Problem.init`."""
-        model = self.model(seed)
-        return Instance(
-            [tf.convert_to_tensor(v.value) for v in model.trainable_variables],
-            [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables],
-        )
+        values = self._initial_values(seed)
+        params = len(self._model.trainable_variables)
+        return Instance(values[:params], values[params:])
 
     def objective(
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
@@ -272,6 +276,13 @@ class KerasProblem(Problem):
             order = np.argsort(np.arange(examples) + rng.uniform(0, self.shuffle_buffer, examples))
         used = (self.steps_per_epoch or 1) * self.batch_size
         return order[:used].reshape(-1, self.batch_size)
+
+
+def _under_one_name(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+    # TensorFlow keeps an operation of 35 kB for each name of a variable that there ever was, and
+    # Keras numbers layers without end.
+    with tf.name_scope("optimizee/"):
+        return create(**options)
 
 
 def keras_problem(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from l2o.errors import UserError
 from l2o.shell import command, operand
 from l2o.train.build import resolve_config
+from l2o.train.differences import WHERE, differing
 from l2o.train.run_directory import RunDirectory
 from l2o.train.strategy import BaseStrategy
-
-# What a run may change at any time: where it is and goes on.
-WHERE = ("directory", "distribute")
 
 
 class Claim:
@@ -43,6 +40,7 @@ class Claim:
     def take(self, stack: ExitStack, strategy: BaseStrategy) -> None:
         """Writes the config, if it is new or may change, and there is something to train."""
         stack.enter_context(self.run.locked())
+        self.run.claimed = True
         if not self.run.exists():
             # A schedule may turn out to be none.
             strategy.plan([])
@@ -91,29 +89,3 @@ class Claim:
             "such as a larger strategy/num_periods or strategy/max_stages; train.py starts another "
             "run"
         )
-
-
-def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Returns the paths where two configs differ, but for where the run is and goes on."""
-    a, b = _leaves(a), _leaves(b)
-    return sorted(p for p in {*a, *b} if p not in WHERE and _text(a, p) != _text(b, p))
-
-
-def _text(leaves: Mapping[str, Any], path: str) -> str:
-    # To Python 1, 1.0 and true are the same; a length and a probability are not.
-    return json.dumps(leaves[path], sort_keys=True) if path in leaves else ""
-
-
-def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(_walk(config, ""))
-
-
-def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _walk(item, f"{path}/{key}" if path else key)
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for i, item in enumerate(value):
-            yield from _walk(item, f"{path}/{i}")
-    else:
-        yield path, value

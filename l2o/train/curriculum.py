@@ -53,6 +53,7 @@ class CurriculumLearningStrategy(BaseStrategy):
     ) -> None:
         check_given(CurriculumLearningStrategy, locals(), "strategy")
         super().__init__(training, run, seed, **options)
+        self.schedule = schedule
         self.min_periods = min_periods
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)

@@ -25,6 +25,7 @@ from l2o.shell import command, directory_option, operand
 from l2o.train.summary import Row, best_row, from_csv, to_csv
 
 LARGEST_CONFIG = 2**20
+LARGEST_ACCOUNT = 2**26
 LARGEST_SUMMARY = 2**28
 LARGEST_CHECKPOINT = 2**36
 
@@ -48,15 +49,20 @@ class RunDirectory:
 
     Args:
         path: The directory; made when something is written.
+
+    Attributes:
+        claimed: Whether its config is known to be that of what is about to train.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
+        self.account_path = self.path / "account.json"
         self.summary_path = self.path / "summary.csv"
         self.log_path = self.path / "log.csv"
         self._checkpoints = self.path / "checkpoints"
         self._is_locked = False
+        self.claimed = False
 
     def exists(self) -> bool:
         """Returns whether a config has been written.
@@ -101,7 +107,7 @@ class RunDirectory:
     def _tidy(self) -> None:
         try:
             # The path itself may be a link: its user has chosen it.
-            remove_temporary(self.path.resolve(), ["config.json", "summary.csv"])
+            remove_temporary(self.path.resolve(), ["config.json", "account.json", "summary.csv"])
             remove_temporary(self._checkpoints, ["stage_*_period_*.npz"])
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {_reason(error)}") from None
@@ -112,11 +118,40 @@ class RunDirectory:
         Raises:
             UserError: If the directory cannot be made or written.
         """
+        self._write_json(self.config_path, config)
+
+    def write_account(self, account: Mapping[str, Any]) -> None:
+        """Writes what a run from Python is made of.
+
+        Raises:
+            UserError: If the directory cannot be made or written.
+        """
+        self._write_json(self.account_path, account)
+
+    def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config_path, json.dumps(config, indent=4).encode() + b"\n")
+            write_atomically(path, json.dumps(value, indent=4).encode() + b"\n")
         except OSError as error:
-            raise UserError(f"cannot write {self.config_path}: {_reason(error)}") from None
+            raise UserError(f"cannot write {path}: {_reason(error)}") from None
+
+    def read_account(self) -> dict[str, Any] | None:
+        """Returns what a run from Python is made of; None where no version has written it.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        try:
+            return parse_object(read_regular(self.account_path, LARGEST_ACCOUNT))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"cannot read {self.account_path}: {_reason(error)}") from None
+        except ValueError as error:
+            raise UserError(
+                f"{self.account_path} is damaged: {error}; without the file the run goes on with "
+                "what it is given, unchecked"
+            ) from None
 
     def read_config(self) -> dict[str, Any]:
         """Returns the config.

@@ -11,8 +11,9 @@ from l2o.shell import command, operand
 from l2o.signals import stoppable
 from l2o.train.board import FOLDER, Board
 from l2o.train.build import build_strategy, resolve_config, top_option
-from l2o.train.claim import Claim, differing
+from l2o.train.claim import Claim
 from l2o.train.cluster import join
+from l2o.train.differences import differing
 from l2o.train.progress import Live
 from l2o.train.replicas import Replicas
 from l2o.train.run_directory import RunDirectory

@@ -47,6 +47,8 @@ class SimpleStrategy(BaseStrategy):
         check_given(SimpleStrategy, locals(), "strategy")
         super().__init__(training, run, seed, **options)
         self.num_periods = num_periods
+        self.unroll_distribution = unroll_distribution
+        self.annealing_schedule = annealing_schedule
         self.validation_unroll = validation_unroll
         self._draw_length = schedules.unroll_length(unroll_distribution)
         self._annealing = schedules.annealing(annealing_schedule, num_periods)

@@ -19,6 +19,7 @@ from l2o import seeds
 from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
 from l2o.options import Count, Probability, Seed, check_given, check_value, expect
+from l2o.train import account
 from l2o.train.progress import Progress, Silent
 from l2o.train.run_directory import RunDirectory
 from l2o.train.summary import Row
@@ -167,10 +168,12 @@ class BaseStrategy:
             All rows of the run.
 
         Raises:
-            UserError: If the run directory cannot be read or written.
+            UserError: If the run directory cannot be read or written, or its periods were
+                trained by something else than this.
         """
         with ExitStack() as stack:
             self._on_chief(lambda run: stack.enter_context(run.locked()))
+            self._on_chief(lambda run: None if run.claimed else account.check(self, run))
             rows = self.restore()
             self._on_chief(lambda run: run.prune(self.keep_checkpoints))
             self._log("start" if not rows else "resume", rows[-1] if rows else None, about=_here())

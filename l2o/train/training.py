@@ -150,11 +150,14 @@ class Training:
         self.problems = _problems(problems, "problems")
         if not self.problems:
             raise UserError("expected at least one problem; got none", "problems")
-        self.meta_optimizer = self._on_weights(meta_optimizer, "optimizer")
+        self.loss_args = loss_args
+        self.meta_spec = keras_optimizers.resolve(meta_optimizer, "optimizer")
+        self.meta_optimizer = self._on_weights(self.meta_spec)
+        imitation_spec = imitation_optimizer and keras_optimizers.resolve(
+            imitation_optimizer, "training/imitation_optimizer"
+        )
         self.imitation_optimizer = (
-            self._on_weights(imitation_optimizer, "training/imitation_optimizer")
-            if imitation_optimizer
-            else self.meta_optimizer
+            self._on_weights(imitation_spec) if imitation_spec else self.meta_optimizer
         )
         self._teacher_specs = [
             keras_optimizers.resolve(spec, f"training/teachers/{i}")
@@ -162,6 +165,20 @@ class Training:
         ]
         for i, spec in enumerate(self._teacher_specs):
             keras_optimizers.check_teacher(spec, f"training/teachers/{i}")
+        # By their names as options, for the account of a run.
+        self.given: dict[str, Any] = {
+            "unroll_weights": unroll_weights,
+            "teachers": self._teacher_specs,
+            "p_teacher": p_teacher,
+            "imitation_optimizer": imitation_spec,
+            "strategy": strategy,
+            "epochs": epochs,
+            "depth": depth,
+            "repeat": repeat,
+            "persistent": persistent,
+            "second_derivatives": second_derivatives,
+            "batch_of_problems": batch_of_problems,
+        }
 
         rule = Rule(optimizer)
 
@@ -192,8 +209,8 @@ class Training:
         # fresh one.
         self.kept_states: list[list[Any]] = [[None] * len(self.own) for _ in self.problems]
 
-    def _on_weights(self, spec: Mapping[str, Any], path: str) -> keras.optimizers.Optimizer:
-        optimizer = keras_optimizers.create(keras_optimizers.resolve(spec, path))
+    def _on_weights(self, spec: dict[str, Any]) -> keras.optimizers.Optimizer:
+        optimizer = keras_optimizers.create(spec)
         optimizer.build(self.optimizer.network.trainable_variables)
         return optimizer
 

@@ -1,10 +1,14 @@
 """Steps: through `fit`, compiled or not, in loops of one's own, on all variables or some."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import l2o
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
@@ -322,3 +326,15 @@ def test_an_optimizer_from_outside_of_a_strategy_is_refused(make):
         model = new_model(optimizer)
     with pytest.raises((ValueError, RuntimeError), match=r"[Ss]trategy"):
         model.fit(tf.data.Dataset.from_tensor_slices(data()).batch(16), verbose=0)
+
+
+def test_nothing_here_keeps_a_model_that_was_trained(monkeypatch):
+    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    optimizer = l2o.load("scale-hierarchical-digits")
+    model.compile(optimizer=optimizer, loss="mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    alive = [weakref.ref(o) for o in (model, optimizer, optimizer.network)]
+    del model, optimizer
+    gc.collect()
+    assert [ref() for ref in alive] == [None] * 3

@@ -595,3 +595,24 @@ def test_a_teacher_does_what_fit_does(make, count):
             for array, variable in zip(got, model.trainable_variables, strict=True):
                 value = array[i] if count == 1 else array[i, k]
                 np.testing.assert_allclose(value, variable.value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("build_model", [regression(), functional, Subclassed, unbuilt])
+def test_optimizees_leave_nothing_in_tensorflow(build_model):
+    # What TensorFlow keeps, it keeps for each name of a variable.
+    names = set()
+
+    def spy(create, **options):
+        variable = create(**options)
+        names.add(variable.name)
+        return variable
+
+    problem = keras_problem(build_model, (X, Y), "mse", batch_size=8)
+    with tf.variable_creator_scope(spy):
+        problem.model(0)
+        before = set(names)
+        for seed in range(5):
+            problem.model(seed)
+            problem.init(seed)
+    assert before
+    assert names == before

@@ -76,6 +76,8 @@ def go_on(directory, keep):
     with run.locked():
         if not run.exists():
             run.write_config({"seed": 0})
+        if run.read_account() is None:
+            run.write_account({"seed": 0})
         rows = run.last_kept()
         run.prune(keep)
         state = run.read_checkpoint(0, rows[-1].period)["network/0"] if rows else np.zeros(3)
