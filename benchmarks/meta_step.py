@@ -72,8 +72,8 @@ def prepare(
     import l2o
     from l2o.problems import keras_problem
     from l2o.train import LossArgs, Replicas
-    from l2o.train.meta_step import MetaStep
-    from l2o.train.teachers import Teacher
+    from l2o.train.losses.teachers import Teacher
+    from l2o.train.outer.meta_step import MetaStep
 
     replicas = replicas or Replicas()
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from l2o.evaluate import plot
+from l2o.evaluate.report import pictures
 from l2o.train import RunDirectory
 
 
@@ -11,7 +11,7 @@ def main(directories: list[str]) -> None:
     """Draws the validation loss of each run, side by side."""
     runs = [RunDirectory(directory) for directory in directories]
     histories = {run.read_config()["constructor"]: run.rows() for run in runs}
-    plot.meta_training(Path(__file__).parent / "meta-training.png", histories)
+    pictures.meta_training(Path(__file__).parent / "meta-training.png", histories)
 
 
 if __name__ == "__main__":

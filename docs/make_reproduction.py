@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from l2o.evaluate import plot
 from l2o.evaluate.metrics import Ratio
-from l2o.evaluate.report import ratio_text
+from l2o.evaluate.report import pictures
+from l2o.evaluate.report.tables import ratio_text
 from l2o.evaluate.suites import SUITES
 from l2o.train.loading import SHIPPED
 
@@ -30,7 +30,7 @@ def main(evaluations: str, ablations: str | None = None) -> None:
         sys.exit(f"{evaluations}: expected a folder that evaluate.py --suite has written")
     fill({name: table(found) for name, found in suites.items()})
     whole = unique(found for own in suites.values() for found in own)
-    plot.ratios(PAGE.with_name("reproduction-ratios.png"), values(whole))
+    pictures.ratios(PAGE.with_name("reproduction-ratios.png"), values(whole))
     shutil.copy(Path(evaluations) / "eval/dm.png", PAGE.with_name("reproduction-dm.png"))
     for name in learned(whole[0]):
         add_results(name, whole)
@@ -41,7 +41,7 @@ def main(evaluations: str, ablations: str | None = None) -> None:
         ratios = values(found)
         if len(learned(found[0])) > len(found):  # A page is taller than wide.
             ratios = {run: {k: row[run] for k, row in ratios.items()} for run in learned(found[0])}
-        plot.ratios(PAGE.with_name(f"ablation-{name}.png"), ratios)
+        pictures.ratios(PAGE.with_name(f"ablation-{name}.png"), ratios)
 
 
 def _found(wanted: Iterable[tuple[str, Any, str]]) -> dict[str, list[Found]]:

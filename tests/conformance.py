@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from l2o import seeds
+from l2o.inner.unroll import Carry
 from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
 from l2o.problems import Instance, Problem, mlp_classifier
-from l2o.train.loss import LossArgs
-from l2o.train.meta_step import MetaStep
-from l2o.train.unroll import Carry
+from l2o.train.losses.meta import LossArgs
+from l2o.train.outer.meta_step import MetaStep
 from tests import odd_problems
 from tests.unrolled import meta_gradient, meta_gradients
 

@@ -14,8 +14,8 @@ from l2o.optimizer import TrainableOptimizer, equations
 from l2o.options import Count, Positive, resolve
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import BaseStrategy, LossArgs, RunDirectory, SimpleStrategy, Training
-from l2o.train.schedules import Fixed
-from l2o.train.strategy import Finished, Period
+from l2o.train.strategies.base import Finished, Period
+from l2o.train.strategies.schedules import Fixed
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 

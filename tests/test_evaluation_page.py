@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from l2o.evaluate import metrics, report, timing
+from l2o.evaluate import metrics, timing
 from l2o.evaluate.baselines import BASELINES, FIRST, LAST, TUNING_SEEDS, rate
+from l2o.evaluate.report import tables
 from l2o.evaluate.suites import SUITES
 
 PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text("utf-8")
@@ -39,7 +40,7 @@ def test_its_numbers_are_those_of_the_code():
     assert f"from {TUNING_SEEDS:,}" in PAGE
     for baseline in BASELINES:
         assert f"`{baseline.kind}`" in PAGE
-    for title in report.TITLES.values():
+    for title in tables.TITLES.values():
         assert title in PAGE
     assert f"Means below {metrics.LEAST_LOSS:g}" in PAGE
     assert f"{timing.TIMED_ROUNDS} times {timing.TIMED_STEPS} steps" in PAGE

@@ -22,11 +22,11 @@ import tensorflow as tf
 import l2o
 import train as train_script
 from config.overrides import merge_overrides
+from l2o.inner.batched import take
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
 from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
-from l2o.train.several import take
 from tests.problems.test_analytic import FORMULAS
 from tests.problems.test_datasets import prepare
 

@@ -14,6 +14,8 @@ LAYERS = [
     ["l2o"],
     ["l2o.evaluate"],
     ["l2o.train"],
+    ["l2o.inner"],
+    ["l2o.keras_optimizers", "l2o.progress"],
     ["l2o.problems"],
     ["l2o.optimizer"],
     ["l2o.registry", "l2o.options", "l2o.seeds", "l2o.disk"],

@@ -12,7 +12,7 @@ from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.train import STRATEGIES, LossArgs, Training, resolve_config
 from l2o.train.build import job
-from l2o.train.schedules import Exponential
+from l2o.train.strategies.schedules import Exponential
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = runpy.run_path(str(ROOT / "docs/make_options.py"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from l2o.train import RunDirectory
-from l2o.train.cluster import cluster
+from l2o.train.distributed.cluster import cluster
 from tests.test_all_runs import TINY
 from tests.workers import free_ports
 

@@ -15,7 +15,7 @@ from l2o.errors import UserError
 from l2o.evaluate.evaluation import Request
 from l2o.shell import command, directory_option, operand
 from l2o.train import RunDirectory, resolve_config
-from l2o.train.claim import Claim
+from l2o.train.runs.claim import Claim
 from l2o.train.session import start
 
 ODD = [

@@ -1,4 +1,4 @@
-"""Several worker processes: as one process, whoever dies in between and however many they are."""
+"""Batched worker processes: as one process, whoever dies in between and however many they are."""
 
 import json
 import shutil

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from l2o.train.loss import LossArgs, meta_loss
-from l2o.train.pullback import pullback, what_to_keep
-from l2o.train.rule import Rule
-from l2o.train.unroll import never, unroll
+from l2o.inner.backward import backward, what_to_keep
+from l2o.inner.rule import Rule
+from l2o.inner.unroll import never, unroll
+from l2o.train.losses.meta import LossArgs, meta_loss
 
 PLAIN = LossArgs(scale_objective=False, use_log_objective=False)
 
@@ -39,7 +39,7 @@ def meta_gradients(
         with tf.GradientTape() as tape:
             tape.watch(trajectory.objectives)
             loss = meta_loss(trajectory, tf.ones([steps]), args)
-        gradient = pullback(
+        gradient = backward(
             *unrolled,
             trajectory,
             tape.gradient(loss, trajectory.objectives),

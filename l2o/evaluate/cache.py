@@ -19,20 +19,15 @@ from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 
 LARGEST_RESULT = 2**32
-# Of this package, by folder, what results do not depend on.
+# Of this package, what results do not depend on: folders, and files of others.
 UNRELATED = {
-    "": {"__init__", "errors", "registry", "shell", "signals", "version"},
-    "problems": {"contract"},
-    "disk": {"__init__", "files", "packing", "strict_json"},
-    "evaluate": {
-        "__init__", "cache", "comparison", "evaluation", "html", "metrics", "page", "plot",
-        "report", "session", "suites", "sweeping", "writing",
-    },
-    "train": {
-        "__init__", "account", "board", "build", "claim", "cluster", "curriculum", "differences",
-        "loading", "loss", "meta_step", "progress", "run_directory", "schedules", "session",
-        "simple", "strategy", "summary", "training",
-    },
+    "train", "evaluate/report",
+    "__init__.py", "errors.py", "progress.py", "registry.py", "shell.py", "signals.py",
+    "version.py", "problems/contract.py",
+    "disk/__init__.py", "disk/files.py", "disk/packing.py", "disk/strict_json.py",
+    "evaluate/__init__.py", "evaluate/cache.py", "evaluate/comparison.py",
+    "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/session.py",
+    "evaluate/suites.py", "evaluate/sweeping.py",
 }  # fmt: skip
 
 
@@ -103,8 +98,7 @@ def _made_by() -> dict[str, str]:
     package = Path(l2o.version.__file__).parent
     for path in sorted(package.rglob("*.py")):
         place = path.relative_to(package)
-        folder = "" if place.parent == Path() else str(place.parent)
-        if path.stem not in UNRELATED.get(folder, ()):
+        if UNRELATED.isdisjoint(part.as_posix() for part in (place, *place.parents)):
             code.update(str(place).encode() + path.read_bytes())
     devices = {device.device_type for device in tf.config.list_logical_devices()}
     return {

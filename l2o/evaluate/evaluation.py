@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from l2o.evaluate import report
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.probe import Probe
+from l2o.evaluate.report import tables
 from l2o.evaluate.suites import Case
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import options_of
 from l2o.problems import PROBLEMS
 from l2o.shell import command, is_json, operand
 from l2o.train import RunDirectory
-from l2o.train.summary import Row
+from l2o.train.runs.summary import Row
 
 
 class Request(NamedTuple):
@@ -123,7 +123,7 @@ class Evaluation(NamedTuple):
         """Returns a table of ratios, a row for each problem."""
         rows = [["problem", "steps", *self.learned, "best baseline"]]
         for one in self.found:
-            ratios = [report.ratio_text(one.ratio(label)) for label in one.learned]
+            ratios = [tables.ratio_text(one.ratio(label)) for label in one.learned]
             loss = one.baselines[one.best].run.train_loss.mean()
             rows.append([one.case.name, f"{one.case.steps:,}", *ratios, f"{one.best}: {loss:.3g}"])
         return rows
@@ -143,4 +143,4 @@ def described(case: Case) -> str:
 
 def titled(one: Comparison) -> str:
     """Returns the title of what is said about a comparison."""
-    return f"{one.case.name}, {report.counted(one.case.steps, 'step')}"
+    return f"{one.case.name}, {tables.counted(one.case.steps, 'step')}"

@@ -10,15 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.errors import UserError
+from l2o.inner import batched
+from l2o.inner.batched import Batched, Optimizee
+from l2o.inner.part import PartialProblem
+from l2o.inner.per_instance import PerOptimizee
+from l2o.inner.rule import Rule
+from l2o.inner.unroll import Carry, batch_at, traced_once, unroll, value_and_gradients
+from l2o.keras_optimizers import keeps_copy
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Gradient, Instance, Problem
-from l2o.train import several
-from l2o.train.keras_optimizers import keeps_copy
-from l2o.train.part import PartialProblem
-from l2o.train.rule import Rule
-from l2o.train.several import Optimizee, Several
-from l2o.train.teachers import OneEach
-from l2o.train.unroll import Carry, batch_at, evaluate, traced_once, unroll
 
 
 class Loop(Protocol):
@@ -58,7 +58,7 @@ def loop_for(
     Raises:
         UserError: If the optimizer cannot start from a model other than it was built for.
     """
-    optimizee: Optimizee = problem if models == 1 else Several(problem, models)
+    optimizee: Optimizee = problem if models == 1 else Batched(problem, models)
     if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
         return LearnedLoop(optimizee, optimizer, models)
     params, model_state = problem.init(0)
@@ -99,7 +99,7 @@ class LearnedLoop:
         assert learning_rates is None
         # As Keras builds it: the draws of a rule that starts from random state are the same.
         starts = [Carry(*one, self.rule.optimizer.initial_state(one.params)) for one in instances]
-        self._carry = starts[0] if self.models == 1 else several.stack(starts)
+        self._carry = starts[0] if self.models == 1 else batched.stack(starts)
         self._alive = np.ones(self.models, bool)
 
     def _trace(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
@@ -148,13 +148,13 @@ class KerasLoop:
     def __init__(
         self, optimizee: Optimizee, optimizer: keras.optimizers.Optimizer, like: Instance
     ) -> None:
-        self._each = OneEach(lambda: _copy(optimizer), optimizee, like.params)
+        self._each = PerOptimizee(lambda: _copy(optimizer), optimizee, like.params)
         self._steps: Callable[..., Any] | None = None
         self._finish = tf.function(self._each.finish, autograph=False)
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
         """See `Loop`."""
-        together: Instance = several.stack(instances) if len(instances) > 1 else instances[0]
+        together: Instance = batched.stack(instances) if len(instances) > 1 else instances[0]
         params, self._model_state = together
         self._each.put(params)
         self._each.reset()
@@ -194,7 +194,7 @@ class ElementwiseLoop:
         rated: bool,
     ) -> None:
         self._problem = problem
-        self.optimizee = Several(problem, models)
+        self.optimizee = Batched(problem, models)
         self._shapes = [p.shape for p in problem.init(0).params]
         self._sizes = [shape.num_elements() for shape in self._shapes]
         self._models = models
@@ -211,7 +211,7 @@ class ElementwiseLoop:
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
         """See `Loop`."""
-        params, self._model_state = several.stack([self._problem.split(*i) for i in instances])
+        params, self._model_state = batched.stack([self._problem.split(*i) for i in instances])
         self._all.assign(self._flat(params))
         for variable, value in zip(self._optimizer.variables, self._initial, strict=True):
             variable.assign(value)
@@ -227,7 +227,7 @@ class ElementwiseLoop:
         return [tf.reshape(part, [self._models, *shape]) for part, shape in pairs]
 
     def _step(self, model_state: Any, batch: Any) -> tuple[tf.Tensor, Any]:
-        f, grads, after = evaluate(self.optimizee, self._params(), model_state, batch)
+        f, grads, after = value_and_gradients(self.optimizee, self._params(), model_state, batch)
         self._optimizer.apply([self._optimizer.scale_loss(self._flat(grads))], [self._all])
         return f, after
 
@@ -308,4 +308,4 @@ def _copy(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
 def _each(params: list[tf.Tensor], model_state: list[tf.Tensor], models: int) -> list[Instance]:
     if models == 1:
         return [Instance(params, model_state)]
-    return [Instance(*several.take((params, model_state), k)) for k in range(models)]
+    return [Instance(*batched.take((params, model_state), k)) for k in range(models)]

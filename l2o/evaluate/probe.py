@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
+from l2o.inner.part import part_of
+from l2o.inner.unroll import Carry, batch_at, value_and_gradients
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Problem
-from l2o.train.part import part_of
-from l2o.train.unroll import Carry, batch_at, evaluate
 
 # Of a model that has more, as many of them are noted.
 MOST_COORDINATES = 2_000
@@ -47,7 +47,9 @@ def probe(problem: Problem, optimizer: TrainableOptimizer, steps: int, seed: int
 
     @tf.function(autograph=False)
     def step(i: tf.Tensor, params: list[tf.Tensor], model_state: list[tf.Tensor], state):  # type: ignore[no-untyped-def]
-        _, grads, model_state = evaluate(optimizee, params, model_state, batch_at(batches, i))
+        _, grads, model_state = value_and_gradients(
+            optimizee, params, model_state, batch_at(batches, i)
+        )
         deltas, state = optimizer.update(params, grads, state)
         params = [p + d for p, d in zip(params, deltas, strict=True)]
         return params, model_state, state, _sizes(grads), _sizes(deltas)

@@ -14,12 +14,12 @@ import tensorflow as tf
 from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate.loops import Loop, first_batch, is_elementwise, loop_for
+from l2o.inner import batched
+from l2o.keras_optimizers import KERAS_OPTIMIZERS
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import expect
 from l2o.problems import Gradient, KerasProblem, Problem
 from l2o.problems.contract import check_problem
-from l2o.train import several
-from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
 
 # As many examples as a convolutional network can see at once in a few GiB.
 EVALUATION_BATCH = 2048
@@ -214,7 +214,7 @@ class _Trainer:
                 seed: self.problem.stream(name, first, count + 1) for seed, name in names.items()
             }
             own = [streams[seed] for seed in group]
-            batches = several.stack(own, axis=1) if len(group) > 1 else own[0]
+            batches = batched.stack(own, axis=1) if len(group) > 1 else own[0]
             losses.append(loop.advance(batches, count))
             if self.on_steps:
                 self.on_steps(count * len(group), float(losses[-1][-1].mean()))

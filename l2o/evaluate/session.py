@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from l2o.errors import UserError
-from l2o.evaluate import report
 from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.cache import Cache, default_folder
 from l2o.evaluate.comparison import compare, probed
 from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
+from l2o.evaluate.report import tables
+from l2o.evaluate.report.writing import write
 from l2o.evaluate.suites import SUITES, Case, resolved
-from l2o.evaluate.writing import write
 from l2o.problems import PROBLEMS, Problem
+from l2o.progress import Live
 from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
 from l2o.train.build import problem_from, resolve_config
-from l2o.train.progress import Live
 
 # What compiling takes on each problem is as long as about so many steps.
 OVERHEAD = 600
@@ -151,16 +151,16 @@ def _teller(
 
 
 def _printed(evaluation: Evaluation) -> list[str]:
-    found, seeds = evaluation.found, report.counted(evaluation.request.seeds, "seed")
+    found, seeds = evaluation.found, tables.counted(evaluation.request.seeds, "seed")
     if len(found) > 1:
         return [
             *evaluation.left_out,
             f"mean training loss / that of the best baseline [95 %], {seeds}",
-            report.aligned(evaluation.overview()),
+            tables.aligned(evaluation.overview()),
         ]
     (one,) = found
     return [
         f"{one.case.target}: {described(one.case)}",
-        f"{report.counted(one.case.steps, 'step')}, {seeds}",
-        report.aligned(report.rows(one, brief=True)),
+        f"{tables.counted(one.case.steps, 'step')}, {seeds}",
+        tables.aligned(tables.rows(one, brief=True)),
     ]

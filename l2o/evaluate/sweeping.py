@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from l2o.errors import UserError
-from l2o.evaluate import plot, report
 from l2o.evaluate.evaluation import described
+from l2o.evaluate.report import pictures, tables
 from l2o.evaluate.runs import best, sweep
 from l2o.evaluate.suites import Case, resolved
+from l2o.keras_optimizers import KERAS_OPTIMIZERS
+from l2o.progress import Live
 from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train.build import problem_from
-from l2o.train.keras_optimizers import KERAS_OPTIMIZERS
-from l2o.train.progress import Live
 
 
 @stoppable()
@@ -62,10 +62,10 @@ def baseline(
 
         runs = sweep(problem, optimizer, rates, steps, chosen, on_steps=told)
     rate = best(runs)
-    count = f"{report.counted(steps, 'step')}, {report.counted(seeds, 'seed')}"
+    count = f"{tables.counted(steps, 'step')}, {tables.counted(seeds, 'seed')}"
     title = f"{problem_name}: {described(case)}\n{count}"
     print(title)
-    print(report.table({f"{optimizer} {r:g}{' *' if r == rate else ''}": runs[r] for r in rates}))
+    print(tables.table({f"{optimizer} {r:g}{' *' if r == rate else ''}": runs[r] for r in rates}))
     print(f"* best learning rate: {rate:g}")
     if rate in (rates[0], rates[-1]) and len(rates) > 1:
         print("  it is at the edge of the grid: a wider --learning-rates may find a better one")
@@ -76,12 +76,12 @@ def baseline(
         "steps": steps,
         "seeds": list(chosen),
         "best": rate,
-        "learning_rates": {f"{r:g}": report.summary(runs[r]) for r in rates},
+        "learning_rates": {f"{r:g}": tables.summary(runs[r]) for r in rates},
     }
     picture = target.with_suffix(".png")
     try:
-        report.write_json(target, content)
-        plot.sweep_curve(picture, runs, f"{optimizer} on {title}")
+        tables.write_json(target, content)
+        pictures.sweep_curve(picture, runs, f"{optimizer} on {title}")
     except OSError as error:
         raise UserError(f"cannot write {target}: {os.strerror(error.errno or 0)}") from None
     print(f"{target} and {picture} are written")

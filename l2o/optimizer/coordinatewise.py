@@ -12,7 +12,7 @@ from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Activation, Initializer, Layers, LearningRate
 
 
-class CoordinatewiseOptimizer(TrainableOptimizer):
+class LSTMOptimizer(TrainableOptimizer):
     """Base of the rules built on a stack of LSTM cells.
 
     Args:

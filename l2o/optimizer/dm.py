@@ -11,7 +11,7 @@ from annotated_types import Gt, Le
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
+from l2o.optimizer.coordinatewise import LSTMOptimizer
 from l2o.options import LearningRate, Positive
 
 
@@ -22,7 +22,7 @@ class DMState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("l2o")
-class DMOptimizer(CoordinatewiseOptimizer):
+class DMOptimizer(LSTMOptimizer):
     """The LSTM optimizer of Andrychowicz et al. (2016), section 2.1 and Appendix A.
 
         x     = (log|g| / p, sign(g))   or (-1, exp(p) g) for small g
@@ -40,7 +40,7 @@ class DMOptimizer(CoordinatewiseOptimizer):
             the paper].
         output_scale: Factor of the readout [0.1, as in the authors' code].
         name: Name of the optimizer ["DMOptimizer"].
-        **kwargs: See `CoordinatewiseOptimizer`.
+        **kwargs: See `LSTMOptimizer`.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
+from l2o.optimizer.coordinatewise import LSTMOptimizer
 from l2o.options import Decay, Epsilon, LearningRate, Positive
 
 # The authors' code puts an ELU layer of this width before the LSTMs.
@@ -27,7 +27,7 @@ class RNNPropState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("l2o")
-class RNNPropOptimizer(CoordinatewiseOptimizer):
+class RNNPropOptimizer(LSTMOptimizer):
     """RNNProp of Lv, Jiang and Li (2017), section 4.
 
         m_t   = beta_1 m + (1 - beta_1) g          m^ = m_t / (1 - beta_1^t)
@@ -42,7 +42,7 @@ class RNNPropOptimizer(CoordinatewiseOptimizer):
         alpha: Largest change of a parameter in one step [0.1].
         epsilon: Keeps the divisor s above 0 [1e-10].
         name: Name of the optimizer ["RNNPropOptimizer"].
-        **kwargs: See `CoordinatewiseOptimizer`.
+        **kwargs: See `LSTMOptimizer`.
     """
 
     def __init__(

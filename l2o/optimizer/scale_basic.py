@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import CoordinatewiseOptimizer
+from l2o.optimizer.coordinatewise import LSTMOptimizer
 from l2o.options import Epsilon, Interval, LearningRate
 
 # Bias of the decay's readout: the second moment starts with a decay of 0.9.
@@ -27,7 +27,7 @@ class ScaleBasicState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("l2o")
-class ScaleBasicOptimizer(CoordinatewiseOptimizer):
+class ScaleBasicOptimizer(LSTMOptimizer):
     """The coordinatewise optimizer of the code of Wichrowska et al. (2017).
 
         ms    = decay ms + (1 - decay) g^2,   ms = g^2 on the first step
@@ -42,7 +42,7 @@ class ScaleBasicOptimizer(CoordinatewiseOptimizer):
             drawn, log-uniformly [(1.0, 1.0), so always 1].
         epsilon: Keeps the divisor above 0 [1e-10].
         name: Name of the optimizer ["ScaleBasicOptimizer"].
-        **kwargs: See `CoordinatewiseOptimizer`.
+        **kwargs: See `LSTMOptimizer`.
     """
 
     def __init__(

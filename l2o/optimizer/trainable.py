@@ -113,7 +113,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         ranks = [leaf.shape.rank for leaf in leaves]
         return [Place(rank - 1, coordinates=True) if rank else None for rank in ranks]
 
-    def learn(self, weights: Sequence[np.ndarray]) -> None:
+    def set_learned_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Gives the optimizer learned weights.
 
         Args:
@@ -390,7 +390,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             arrays = unpack(base64.b64decode(learned))
         except (ValueError, TypeError) as error:
             raise ValueError(f"what {optimizer.name} has learned is damaged: {error}") from None
-        optimizer.learn([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
+        optimizer.set_learned_weights([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
         return optimizer
 
 

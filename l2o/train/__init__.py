@@ -6,15 +6,15 @@ from l2o.train.build import (
     build_strategy,
     resolve_config,
 )
-from l2o.train.cluster import join, use_devices
-from l2o.train.curriculum import CurriculumLearningStrategy
+from l2o.train.distributed.cluster import join, use_devices
+from l2o.train.distributed.replicas import Replicas
 from l2o.train.loading import load, load_weights, pretrained
-from l2o.train.loss import LossArgs
-from l2o.train.replicas import Replicas
-from l2o.train.run_directory import RunDirectory
-from l2o.train.simple import SimpleStrategy
-from l2o.train.strategy import BaseStrategy
-from l2o.train.training import Training
+from l2o.train.losses.meta import LossArgs
+from l2o.train.outer.training import Training
+from l2o.train.runs.directory import RunDirectory
+from l2o.train.strategies.base import BaseStrategy
+from l2o.train.strategies.curriculum import CurriculumLearningStrategy
+from l2o.train.strategies.simple import SimpleStrategy
 
 __all__ = [
     "STRATEGIES",

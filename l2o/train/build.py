@@ -11,21 +11,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from l2o import seeds
+from l2o import keras_optimizers, seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import Directory, Seed, check, expect_object, options_of, resolve
 from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
-from l2o.train import keras_optimizers
-from l2o.train.cluster import Distribute
-from l2o.train.curriculum import CurriculumLearningStrategy
-from l2o.train.loss import LossArgs
-from l2o.train.replicas import Replicas
-from l2o.train.run_directory import RunDirectory
-from l2o.train.simple import SimpleStrategy
-from l2o.train.strategy import BaseStrategy
-from l2o.train.training import Training
+from l2o.train.distributed.cluster import Distribute
+from l2o.train.distributed.replicas import Replicas
+from l2o.train.losses.meta import LossArgs
+from l2o.train.outer.training import Training
+from l2o.train.runs.directory import RunDirectory
+from l2o.train.strategies.base import BaseStrategy
+from l2o.train.strategies.curriculum import CurriculumLearningStrategy
+from l2o.train.strategies.simple import SimpleStrategy
 
 STRATEGIES: Registry[type[BaseStrategy]] = Registry(
     "strategy", {"CurriculumLearning": CurriculumLearningStrategy, "Simple": SimpleStrategy}

@@ -15,8 +15,8 @@ from l2o.optimizer import TrainableOptimizer, saved
 from l2o.options import options_of
 from l2o.shell import command, directory_option
 from l2o.train.build import build_optimizer, optimizer_from, resolve_config
-from l2o.train.run_directory import RunDirectory
-from l2o.train.training import check_optimizer
+from l2o.train.outer.training import check_optimizer
+from l2o.train.runs.directory import RunDirectory
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 
@@ -122,7 +122,7 @@ def _load_saved(path: Path) -> TrainableOptimizer:
 
 def _learn(optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path) -> None:
     try:
-        optimizer.learn(weights)
+        optimizer.set_learned_weights(weights)
     except ValueError as error:
         raise UserError(f"{path} cannot be used: {' '.join(str(error).split())}") from None
 

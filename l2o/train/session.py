@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from l2o.progress import Live
 from l2o.shell import command, operand
 from l2o.signals import stoppable
-from l2o.train.board import FOLDER, Board
 from l2o.train.build import build_strategy, resolve_config, top_option
-from l2o.train.claim import Claim
-from l2o.train.cluster import join
-from l2o.train.differences import differing
-from l2o.train.progress import Live
-from l2o.train.replicas import Replicas
-from l2o.train.run_directory import RunDirectory
+from l2o.train.distributed.cluster import join
+from l2o.train.distributed.replicas import Replicas
+from l2o.train.runs.board import FOLDER, Board
+from l2o.train.runs.claim import Claim
+from l2o.train.runs.differences import differing
+from l2o.train.runs.directory import RunDirectory
 
 
 def start(
@@ -59,7 +59,7 @@ def start(
         return f"finished periods are kept; go on with: {go_on}"
 
     # After TensorFlow's own handler, which would let the others go on without this worker.
-    with stoppable(farewell), replicas.reported_loss(), ExitStack() as stack:
+    with stoppable(farewell), replicas.lost_workers_reported(), ExitStack() as stack:
         config = resolve_config(given)
         replicas.check_same(config, differing)
         claim = Claim(config, run, read)

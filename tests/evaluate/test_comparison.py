@@ -124,7 +124,7 @@ def test_anything_else_is_computed(
         monkeypatch.setattr(problem, "dataset", problem.dataset._replace(**{split: changed}))
     elif what == "weights":
         optimizer = l2o.DMOptimizer(layers=(2,))
-        optimizer.learn([w + 1 for w in optimizers["one"].network.get_weights()])
+        optimizer.set_learned_weights([w + 1 for w in optimizers["one"].network.get_weights()])
     else:
         optimizer = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": 0.5})
     with pytest.raises(AssertionError, match="computed again"):

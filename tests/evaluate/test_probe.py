@@ -6,8 +6,8 @@ import l2o
 from l2o import seeds
 from l2o.evaluate import probe as module
 from l2o.evaluate.probe import probe
+from l2o.inner.unroll import value_and_gradients
 from l2o.problems import Quadratic, mlp_classifier
-from l2o.train.unroll import evaluate
 from tests import odd_problems
 
 
@@ -23,7 +23,7 @@ def test_sizes_are_those_of_a_training_step_by_step(problem, monkeypatch):
     state = optimizer.initial_state(params)
     for i in range(3):
         batch = tf.nest.map_structure(lambda b, k=i: b[k], batches)
-        _, grads, model_state = evaluate(problem, params, model_state, batch)
+        _, grads, model_state = value_and_gradients(problem, params, model_state, batch)
         deltas, state = optimizer.update(params, grads, state)
         params = [p + d for p, d in zip(params, deltas, strict=True)]
         for sizes, tensors in ((got.gradients, grads), (got.updates, deltas)):

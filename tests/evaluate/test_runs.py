@@ -9,6 +9,7 @@ import l2o
 from l2o import seeds as seeding
 from l2o.errors import UserError
 from l2o.evaluate import Run, best, loops, run, runs, sweep
+from l2o.inner import batched
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import (
     KerasProblem,
@@ -18,7 +19,6 @@ from l2o.problems import (
     keras_problem,
     mlp_classifier,
 )
-from l2o.train import several
 from tests import odd_problems
 
 
@@ -298,7 +298,7 @@ def test_a_weight_outside_of_the_loss_is_what_fit_makes_of_it(monkeypatch, creat
     loop = loops.loop_for(problem, optimizer, models, rated=False)
     loop.start([problem.init(k) for k in range(models)], None)
     streams = [problem.stream(0, 0, 4)] * models
-    loop.advance(several.stack(streams, axis=1) if models > 1 else streams[0], 3)
+    loop.advance(batched.stack(streams, axis=1) if models > 1 else streams[0], 3)
     for k, end in enumerate(loop.end()):
         model, copy = problem.model(k), type(optimizer).from_config(optimizer.get_config())
         model.compile(copy, problem.loss)
@@ -436,7 +436,7 @@ def test_the_mini_batch_after_the_last_step_is_of_no_account(models):
     loop = loops.loop_for(problem, l2o.DMOptimizer(layers=(3,)), models, rated=False)
     loop.start([problem.init(k) for k in range(models)], None)
     streams = [problem.stream(0, 0, 3)] * models
-    batches = several.stack(streams, axis=1) if models > 1 else streams[0]
+    batches = batched.stack(streams, axis=1) if models > 1 else streams[0]
     assert np.isfinite(loop.advance(batches, 2)).all()
     ends = loop.end()
     assert len(ends) == models

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from l2o.problems import mlp_classifier
-from l2o.train.meta_step import MetaStep
+from l2o.train.outer.meta_step import MetaStep
 from tests import hand_designed
 
 STEPS = 10

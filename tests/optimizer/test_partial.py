@@ -17,7 +17,7 @@ def optimizer(request):
     made = OPTIMIZERS.find(request.param)()
     made.xla = False
     rng = np.random.default_rng(0)
-    made.learn([rng.normal(size=w.shape) * 0.3 for w in made.network.weights])
+    made.set_learned_weights([rng.normal(size=w.shape) * 0.3 for w in made.network.weights])
     return made
 
 

@@ -8,6 +8,9 @@ import tensorflow as tf
 from keras import layers
 
 from l2o.errors import UserError
+from l2o.inner.batched import Batched, stack
+from l2o.inner.rule import Rule
+from l2o.inner.unroll import Carry, unroll
 from l2o.problems import (
     ConvexCombination,
     Gradient,
@@ -18,11 +21,8 @@ from l2o.problems import (
     keras_problem,
     mlp_classifier,
 )
-from l2o.train.meta_step import MetaStep
-from l2o.train.rule import Rule
-from l2o.train.several import Several, stack
-from l2o.train.teachers import Teacher
-from l2o.train.unroll import Carry, unroll
+from l2o.train.losses.teachers import Teacher
+from l2o.train.outer.meta_step import MetaStep
 from tests import hand_designed, odd_problems
 
 RNG = np.random.default_rng(0)
@@ -581,7 +581,7 @@ def test_a_teacher_does_what_fit_does(make, count):
     create = partial(keras.optimizers.AdamW, 0.1, weight_decay=0.5)
     instances = [problem.init(k) for k in range(count)]
     data = [problem.batches(k, 0, steps) for k in range(count)]
-    optimizee = problem if count == 1 else Several(problem, count)
+    optimizee = problem if count == 1 else Batched(problem, count)
     start = instances[0] if count == 1 else stack(instances)
     teacher = Teacher(create, optimizee, instances[0].params, persistent=False)
     run = tf.function(lambda n: teacher.run(Carry(*start, []), together, n), autograph=False)

@@ -4,6 +4,8 @@ import pytest
 import tensorflow as tf
 
 from l2o.errors import UserError
+from l2o.inner.rule import Rule
+from l2o.inner.unroll import Carry, unroll
 from l2o.problems import (
     ConvexCombination,
     GradientNoise,
@@ -17,8 +19,6 @@ from l2o.problems import (
     keras_problem,
     mlp_classifier,
 )
-from l2o.train.rule import Rule
-from l2o.train.unroll import Carry, unroll
 from tests import hand_designed
 
 WRAPPERS = [RandomScaling, ConvexCombination, GradientNoise]

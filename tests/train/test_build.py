@@ -9,7 +9,7 @@ from config.overrides import merge_all
 from l2o.errors import UserError
 from l2o.options import INITIALIZERS, activation_names, options_of
 from l2o.train import RunDirectory, build_strategy, resolve_config
-from l2o.train.summary import Row
+from l2o.train.runs.summary import Row
 
 # Defaults the seed README documents; written down here once more on purpose.
 SEED = {

@@ -15,7 +15,7 @@ from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.train import RunDirectory, build_strategy, resolve_config
-from l2o.train.summary import Row
+from l2o.train.runs.summary import Row
 
 NAMES = sorted(OPTIMIZERS.entries)
 
@@ -257,7 +257,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_changed():
     before = optimizer.network.get_weights()
     config = {**optimizer.get_config(), "learned": other.get_config()["learned"]}
     with pytest.raises(ValueError, match="expected the weights of DMOptimizer"):
-        optimizer.learn(other.network.get_weights())
+        optimizer.set_learned_weights(other.network.get_weights())
     with pytest.raises(ValueError, match="expected the weights of DMOptimizer"):
         l2o.DMOptimizer.from_config(config)
     for a, b in zip(before, optimizer.network.get_weights(), strict=True):
@@ -281,7 +281,7 @@ def test_weights_that_do_not_fit_are_told_why_however_they_come(change, reason, 
     before = optimizer.network.get_weights()
     wrong = change(before)
     with pytest.raises(ValueError, match=reason):
-        optimizer.learn(wrong)
+        optimizer.set_learned_weights(wrong)
     for a, b in zip(before, optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     # Saved.
@@ -315,7 +315,7 @@ def test_a_checkpoint_that_lacks_one_of_its_weights_says_which(tmp_path):
 class PickyOptimizer(l2o.DMOptimizer):
     """Refuses weights for a reason of its own."""
 
-    def learn(self, weights):
+    def set_learned_weights(self, weights):
         raise ValueError("a reason\n  of its own")
 
 

@@ -13,7 +13,7 @@ from l2o.errors import UserError
 from l2o.options import options_of
 from l2o.problems import Booth
 from l2o.train import CurriculumLearningStrategy, LossArgs, SimpleStrategy, Training
-from l2o.train.schedules import Exponential
+from l2o.train.strategies.schedules import Exponential
 
 ADAM = {"class_name": "Adam"}
 

@@ -1,0 +1,134 @@
+"""The parameters that have a gradient: as in `fit`, the others take no part in an unroll."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from l2o.inner.batched import Batched, Optimizee, count_of, gradients_of, one_of, problem_of
+from l2o.optimizer import TrainableOptimizer
+from l2o.optimizer.partial import Place, put, take
+from l2o.problems import Gradient, Instance, Problem
+
+Tensors = list[tf.Tensor]
+
+
+class PartialProblem(Problem):
+    """A problem in some of its parameters; the rest come first in its model state.
+
+    Args:
+        problem: The whole.
+        kinds: Of its gradients; what has none is the rest.
+    """
+
+    def __init__(self, problem: Problem, kinds: Sequence[Gradient]) -> None:
+        self.problem = problem
+        self.name = problem.name
+        self.steps_per_epoch = problem.steps_per_epoch
+        self.kinds = kinds
+        self.taking = [kind is not Gradient.NONE for kind in kinds]
+
+    def init(self, seed: int) -> Instance:
+        """See `Problem.init`."""
+        return self.split(*self.problem.init(seed))
+
+    def objective(
+        self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
+    ) -> tuple[tf.Tensor, Tensors]:
+        """See `Problem.objective`."""
+        whole, inner = self.join(params, model_state)
+        loss, after = self.problem.objective(whole, inner, batch)
+        return loss, [*self.rest(whole), *after]
+
+    def gradients(self, params: Any, model_state: Any, batch: Any) -> tuple[Gradient, ...]:
+        """See `Problem.gradients`."""
+        return tuple(self.taken(self.kinds))
+
+    def split(self, params: Sequence[Any], model_state: Sequence[Any]) -> Instance:
+        """Returns an instance of this problem from one of the whole."""
+        return Instance(self.taken(params), [*self.rest(params), *model_state])
+
+    def join(self, params: Sequence[Any], model_state: Sequence[Any]) -> Instance:
+        """Undoes `split`."""
+        still = self.taking.count(False)
+        return Instance(self.merge(params, model_state[:still]), list(model_state[still:]))
+
+    def taken(self, whole: Sequence[Any]) -> list[Any]:
+        """Returns those of the parameters that take part."""
+        return [p for p, takes in zip(whole, self.taking, strict=True) if takes]
+
+    def rest(self, whole: Sequence[Any]) -> list[Any]:
+        """Returns the others."""
+        return [p for p, takes in zip(whole, self.taking, strict=True) if not takes]
+
+    def merge(self, taken: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+        """Undoes `taken` and `rest`."""
+        parts = {True: iter(taken), False: iter(rest)}
+        return [next(parts[takes]) for takes in self.taking]
+
+
+class Part:
+    """What takes part of an optimizee, or of several, and of an optimizer's state for it.
+
+    Args:
+        optimizer: Whose state.
+        optimizee: The whole.
+        kinds: Of its gradients.
+        params: Of all instances; only shapes and dtypes matter.
+        state: The optimizer's, of all instances; only shapes and dtypes matter.
+    """
+
+    def __init__(
+        self,
+        optimizer: TrainableOptimizer,
+        optimizee: Optimizee,
+        kinds: Sequence[Gradient],
+        params: Sequence[tf.Tensor],
+        state: Any,
+    ) -> None:
+        count = count_of(optimizee)
+        self._problem = PartialProblem(problem_of(optimizee), kinds)
+        self.optimizee: Optimizee = Batched(self._problem, count) if count else self._problem
+        self.taken, self.rest = self._problem.taken, self._problem.rest
+        self.merge = self._problem.merge
+        self._params = one_of(optimizee, list(params))
+        places = optimizer.state_places(one_of(optimizee, state))
+        first = 1 if count else 0
+        self._places = [p and Place(first + p.axis, p.coordinates) for p in places]
+
+    def split(self, params: Tensors, model_state: Any, state: Any) -> tuple[Tensors, Tensors, Any]:
+        """Returns the parameters, the model state and the optimizer's state of the part."""
+        of = (self._params, self._problem.taking)
+        pairs = zip(tf.nest.flatten(state), self._places, strict=True)
+        own = tf.nest.pack_sequence_as(state, [take(leaf, p, *of) for leaf, p in pairs])
+        return (*self._problem.split(params, model_state), own)
+
+    def join(
+        self, params: Tensors, model_state: Tensors, state: Any, before: Any
+    ) -> tuple[Tensors, Tensors, Any]:
+        """Undoes `split`; the state of the rest is that of `before`."""
+        of = (self._params, self._problem.taking)
+        triples = zip(tf.nest.flatten(before), tf.nest.flatten(state), self._places, strict=True)
+        leaves = [put(old, new, p, *of) for old, new, p in triples]
+        whole = tf.nest.pack_sequence_as(before, leaves)
+        return (*self._problem.join(params, model_state), whole)
+
+
+def part_of(
+    optimizer: TrainableOptimizer, optimizee: Optimizee, carry: Any, batches: Any
+) -> Part | None:
+    """Returns what takes part in an unroll; None: everything.
+
+    Args:
+        optimizer: Of the unroll.
+        optimizee: What it optimizes.
+        carry: Where it starts.
+        batches: Its mini-batches, with an axis of steps.
+    """
+    params, model_state, state = carry
+    kinds = gradients_of(optimizee, params, model_state, batches, axes=1)
+    if Gradient.NONE not in kinds:
+        return None
+    return Part(optimizer, optimizee, kinds, params, state)

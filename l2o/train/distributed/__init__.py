@@ -1,0 +1,1 @@
+"""What shares the optimizees of a meta-step: devices and processes."""

@@ -1,0 +1,1 @@
+"""Losses of an unroll: pure functions of a trajectory."""

@@ -1,0 +1,1 @@
+"""The outer loop: optimizees over time, and the meta-step."""

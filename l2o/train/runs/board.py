@@ -1,0 +1,67 @@
+"""Curves for TensorBoard: a run's numbers and learned weights by period."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from l2o.errors import UserError
+from l2o.train.runs.summary import Row
+
+FOLDER = "tensorboard"
+
+
+class Board:
+    """Writes event files into the folder `tensorboard` of a run directory.
+
+    Args:
+        run: The run directory.
+        network: Whose weights become histograms.
+
+    Raises:
+        UserError: If TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Path, network: keras.layers.Layer) -> None:
+        # TensorFlow's summary operations come with it.
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("--tensorboard needs TensorBoard: pip install tensorboard")
+        self._folder = run / FOLDER
+        self._network = network
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Writes the numbers of earlier periods, if nothing has been written of them.
+
+        Raises:
+            UserError: If that is not possible.
+        """
+        if not self._folder.exists():
+            for k in range(len(rows)):
+                self._write(rows[: k + 1])
+
+    def period(self, rows: Sequence[Row]) -> None:
+        """Writes the last of the rows, and the weights as they are, under its number.
+
+        Raises:
+            UserError: If that is not possible.
+        """
+        self._write(rows, self._network.trainable_variables)
+
+    def _write(self, rows: Sequence[Row], weights: Sequence[keras.Variable] = ()) -> None:
+        try:
+            self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
+            with self._writer.as_default(step=len(rows) - 1):
+                for name, value in rows[-1]._asdict().items():
+                    if value is not None and name != "period":
+                        tf.summary.scalar(name, value)
+                for weight in weights:
+                    tf.summary.histogram(weight.path, weight.value)
+            self._writer.flush()
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot write {self._folder}: {reason}") from None

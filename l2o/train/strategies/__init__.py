@@ -1,0 +1,1 @@
+"""Strategies: plans of a run, each from the finished periods alone."""

@@ -1,0 +1,70 @@
+"""Which Keras optimizers can be meta-optimizers, and which teachers."""
+
+import keras
+import pytest
+
+from l2o import keras_optimizers
+from l2o.errors import UserError
+from l2o.keras_optimizers import KERAS_OPTIMIZERS
+
+
+def refused(spec, check=keras_optimizers.resolve):
+    with pytest.raises(UserError) as error:
+        check(spec, "here")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(KERAS_OPTIMIZERS.entries))
+def test_every_optimizer_resolves_to_what_keras_would_make_of_it(name):
+    resolved = keras_optimizers.resolve({"class_name": name}, "here")
+    assert keras_optimizers.resolve(resolved, "here") == resolved
+    made, plain = keras_optimizers.create(resolved), getattr(keras.optimizers, name)()
+    assert {**made.get_config(), "name": ""} == {**plain.get_config(), "name": ""}
+
+
+def test_whole_numbers_are_numbers():
+    resolved = keras_optimizers.resolve({"config": {"learning_rate": 1, "beta_1": 0}}, "here")
+    assert float(keras_optimizers.create(resolved).learning_rate) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"learning_rate": "fast"}, ["here/config/learning_rate:", "a number"]),
+        ({"learning_rate": True}, ["here/config/learning_rate:", "a number"]),
+        ({"learning_rate": None}, ["here/config/learning_rate:", "a number"]),
+        ({"clipnorm": "1"}, ["here/config/clipnorm:", "a number"]),
+        ({"clipnorm": [1]}, ["here/config/clipnorm:", "a number"]),
+        ({"global_clipnorm": True}, ["here/config/global_clipnorm:", "a number"]),
+        ({"gradient_accumulation_steps": 2.5}, ["gradient_accumulation_steps:", "an integer"]),
+        ({"use_ema": 1}, ["here/config/use_ema:", "true or false"]),
+        ({"clipnorm": 1.0, "clipvalue": 1.0}, ["here/config:", "Only one of"]),
+        # What nothing here would act on is refused rather than ignored.
+        ({"use_ema": True}, ["here/config/use_ema:", "ema_overwrite_frequency"]),
+        ({"loss_scale_factor": 2.0}, ["here/config/loss_scale_factor:", "expected null"]),
+    ],
+)
+def test_what_keras_would_only_trip_over_later_is_refused(config, words):
+    message = refused({"class_name": "Adam", "config": config})
+    for word in words:
+        assert word in message
+
+
+def test_null_is_none_where_none_is_the_default():
+    config = {"clipnorm": None, "weight_decay": None, "gradient_accumulation_steps": None}
+    resolved = keras_optimizers.resolve({"class_name": "SGD", "config": config}, "here")
+    assert keras_optimizers.create(resolved).clipnorm is None
+
+
+def test_an_optimizer_that_keeps_a_copy_of_the_parameters_is_no_teacher():
+    spec = keras_optimizers.resolve({"class_name": "ScheduleFreeAdamW"}, "here")
+    assert "here/class_name: ScheduleFreeAdamW keeps a copy" in refused(
+        spec, keras_optimizers.check_teacher
+    )
+
+
+@pytest.mark.parametrize("name", sorted({*KERAS_OPTIMIZERS.entries} - {"ScheduleFreeAdamW"}))
+def test_all_others_are_teachers(name):
+    spec = keras_optimizers.resolve({"class_name": name}, "here")
+    keras_optimizers.check_teacher(spec, "here")

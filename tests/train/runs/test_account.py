@@ -1,0 +1,268 @@
+"""A run from Python goes on with what it began with."""
+
+import copy
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import l2o
+from l2o.errors import UserError
+from l2o.optimizer import TrainableOptimizer
+from l2o.problems import Booth, Matyas, Quadratic, RandomScaling, keras_problem
+from l2o.train import (
+    CurriculumLearningStrategy,
+    LossArgs,
+    RunDirectory,
+    SimpleStrategy,
+    Training,
+    build_strategy,
+    resolve_config,
+    session,
+)
+from l2o.train.runs.account import account_of
+
+X = np.arange(24.0).reshape(8, 3)
+
+
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    """These runs are so short that they would mostly wait for XLA's compiler."""
+    monkeypatch.setattr(TrainableOptimizer, "xla", False)
+
+
+def adam(rate):
+    return {"class_name": "Adam", "config": {"learning_rate": rate}}
+
+
+def make(directory, problems=None, meta=None, layers=(3,), loss_args=None, seed=0, **options):
+    strategy = {"num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2}
+    strategy = {**strategy, "validation_unroll": 2, **options.pop("strategy", {})}
+    keras.utils.set_random_seed(0)
+    training = Training(
+        options.pop("optimizer", l2o.DMOptimizer)(layers=layers),
+        problems or [Booth()],
+        meta or adam(0.01),
+        loss_args or LossArgs(use_log_objective=False),
+        **options,
+    )
+    return SimpleStrategy(training, directory and RunDirectory(directory), seed, **strategy)
+
+
+def regression(units=2, activation="tanh", scale=1.0, loss="mse", batch_size=4):
+    def build_model():
+        return keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(units, activation), keras.layers.Dense(1)]
+        )
+
+    return keras_problem(build_model, (scale * X, X[:, :1]), loss, batch_size)
+
+
+def half(n):
+    return np.full(n, 0.5)
+
+
+def third(n):
+    return np.full(n, 0.3)
+
+
+def content(directory):
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainableOptimizer, "xla", False)
+        make(directory).train()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("other", "path"),
+    [
+        ({"meta": adam(0.0)}, "optimizer/config/learning_rate (0.01 there, 0.0 here)"),
+        ({"meta": adam(1.0)}, "optimizer/config/learning_rate (0.01 there, 1.0 here)"),
+        ({"meta": {"class_name": "SGD"}}, "optimizer/class_name (Adam there, SGD here)"),
+        (
+            {"meta": {"class_name": "Adam", "config": {"clipnorm": 1.0}}},
+            "optimizer/config/clipnorm",
+        ),
+        ({"problems": [Matyas()]}, "problems/0/name"),
+        ({"problems": [Booth(), Booth()]}, "problems/1/name"),
+        ({"problems": [RandomScaling(Booth())]}, "problems/0/limit"),
+        ({"validation_problems": [Matyas()]}, "validation_problems"),
+        ({"layers": (4,)}, "network/layers"),
+        ({"optimizer": l2o.RNNPropOptimizer}, "constructor"),
+        ({"loss_args": LossArgs()}, "loss_args/use_log_objective"),
+        ({"seed": 1}, "seed (0 there, 1 here)"),
+        ({"repeat": 2}, "training/repeat"),
+        ({"unroll_weights": "mean"}, "training/unroll_weights"),
+        ({"unroll_weights": half}, "training/unroll_weights"),
+        ({"strategy": {"unroll_distribution": 3}}, "strategy/unroll_distribution"),
+        ({"strategy": {"unroll_distribution": lambda: 2}}, "strategy/unroll_distribution"),
+        ({"strategy": {"epochs_per_period": 2}}, "strategy/epochs_per_period"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_another_run_is_refused_by_its_path(trained, other, path):
+    before = content(trained)
+    with pytest.raises(UserError) as refused:
+        make(trained, **other).train()
+    assert path in refused.value.message
+    assert "has 1 trained periods" in refused.value.message
+    assert content(trained) == before
+
+
+def test_a_length_of_1_is_no_probability_of_1(tmp_path):
+    make(tmp_path, strategy={"unroll_distribution": 1}).train()
+    with pytest.raises(UserError, match=r"unroll_distribution \(1 there, 1.0 here\)"):
+        make(tmp_path, strategy={"unroll_distribution": 1.0}).train()
+
+
+def test_a_rate_that_is_set_later_is_not_ignored(trained):
+    strategy = make(trained)
+    strategy.training.meta_optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"learning_rate \(0.01 there, 0.5 here\)"):
+        strategy.train()
+
+
+def test_the_same_goes_on_and_a_longer_one_too(tmp_path):
+    make(tmp_path / "whole", strategy={"num_periods": 2}).train()
+    make(tmp_path / "parts").train()
+    assert len(make(tmp_path / "parts").train()) == 1
+    extended = {"num_periods": 2, "keep_checkpoints": 1, "max_dropped": 0.25}
+    make(tmp_path / "parts", strategy=extended).train()
+    whole, parts = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "parts")
+    assert whole.summary_path.read_bytes() == parts.summary_path.read_bytes()
+    for name, array in whole.read_checkpoint(0, 1).items():
+        np.testing.assert_array_equal(array, parts.read_checkpoint(0, 1)[name])
+    assert json.loads(parts.account_path.read_text())["strategy"]["num_periods"] == 2
+
+
+def test_functions_are_told_apart_by_their_names(tmp_path):
+    options = {"unroll_weights": half, "strategy": {"annealing_schedule": lambda i: 0.5}}
+    make(tmp_path, **options).train()
+    # With functions too, what is still to be trained may change.
+    more = {**options["strategy"], "num_periods": 2}
+    assert len(make(tmp_path, unroll_weights=half, strategy=more).train()) == 2
+    with pytest.raises(UserError, match=r"training/unroll_weights/object \(half .*third"):
+        make(tmp_path, unroll_weights=third, strategy=more).train()
+    with pytest.raises(UserError, match="strategy/annealing_schedule"):
+        make(tmp_path, unroll_weights=half, strategy={"num_periods": 2}).train()
+
+
+def test_before_the_first_period_anything_may_change(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.write_account(account_of(make(None, meta=adam(0.5))))
+    make(tmp_path).train()
+    assert run.read_account() == account_of(make(None))
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    make(tmp_path).train()
+    run = RunDirectory(tmp_path)
+    run.account_path.unlink()
+    assert len(make(tmp_path, strategy={"num_periods": 2}).train()) == 2
+    # An option that was not there is the default.
+    old = run.read_account()
+    del old["training"]["depth"], old["strategy"]["max_dropped"]
+    run.write_account(old)
+    assert len(make(tmp_path, strategy={"num_periods": 3}).train()) == 3
+    old["training"].pop("depth", None)
+    run.write_account(old)
+    with pytest.raises(UserError, match=r"training/depth"):
+        make(tmp_path, depth=2, strategy={"num_periods": 3}).train()
+
+
+def test_a_damaged_account_is_told(tmp_path):
+    make(tmp_path).train()
+    RunDirectory(tmp_path).account_path.write_text("{")
+    with pytest.raises(UserError, match=r"account\.json is damaged"):
+        make(tmp_path).train()
+
+
+def test_an_account_is_the_same_at_each_time():
+    def account():
+        return account_of(make(None, [regression(), Quadratic(3)], unroll_weights=half))
+
+    first = account()
+    assert json.loads(json.dumps(first)) == first == account()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"units": 3}, {"activation": "relu"}, {"scale": 2.0}, {"loss": "mae"}, {"batch_size": 2},
+        {"loss": lambda y, p: abs(y - p)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_models_and_data_are_told_apart(other):
+    def account(**options):
+        return account_of(make(None, [regression(**options)]))["problems"]
+
+    assert account() != account(**other)
+    assert account(**other) == account(**other)
+
+
+def test_any_object_can_be_told_of():
+    class Odd(Booth):
+        def __init__(self, rng, deep, kinds):
+            self.rng, self.deep, self.kinds = rng, deep, kinds
+
+    def account():
+        deep = {"me": {1.5, 2.5}, "nan": float("nan"), "f": functools.partial(half, n=2)}
+        return account_of(make(None, [Odd(np.random.default_rng(0), deep, [deep, int])]))
+
+    assert json.loads(json.dumps(account(), allow_nan=False)) == account()
+    cyclic = Odd(None, {}, [])
+    cyclic.deep["again"] = cyclic.deep
+    json.dumps(account_of(make(None, [cyclic])))
+
+
+def test_a_curriculum_too(tmp_path):
+    def curriculum(**options):
+        training = make(None).training
+        options = {"min_periods": 1, "epochs_per_period": 1, **options}
+        return CurriculumLearningStrategy(training, RunDirectory(tmp_path), 0, **options)
+
+    curriculum(schedule=[2, 3], max_stages=1).train()
+    before = len(RunDirectory(tmp_path).rows())
+    with pytest.raises(UserError, match="strategy/schedule"):
+        curriculum(schedule=[3, 3], max_stages=1).train()
+    assert len(curriculum(schedule=[2, 3, 4], max_stages=2).train()) >= before
+
+
+CONFIG = {
+    "constructor": "DM",
+    "network": {"layers": [3]},
+    "problems": [{"target": "Quadratic", "args": [2], "wrappers": [{"target": "RandomScaling"}]}],
+    "optimizer": adam(0.01),
+    "strategy": {
+        "num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2, "validation_unroll": 2
+    },
+    "loss_args": {"use_log_objective": False},
+}  # fmt: skip
+
+
+def test_a_run_of_the_command_line_goes_on_from_python(tmp_path, capsys):
+    config = {**copy.deepcopy(CONFIG), "directory": str(tmp_path)}
+    session.start(config)
+    run = RunDirectory(tmp_path)
+    assert not run.account_path.exists()
+    problems = [RandomScaling(Quadratic(2))]
+    with pytest.raises(UserError, match="optimizer/config/learning_rate"):
+        make(tmp_path, problems, adam(0.0)).train()
+    with pytest.raises(UserError, match="problems/0/problem/dimensions"):
+        make(tmp_path, [RandomScaling(Quadratic(3))]).train()
+    assert len(make(tmp_path, problems, strategy={"num_periods": 2}).train()) == 2
+    # And the command line goes on with what Python has extended.
+    assert run.read_config()["strategy"]["num_periods"] == 2
+    more = {**run.read_config(), "strategy": {**config["strategy"], "num_periods": 3}}
+    session.start(more, read=run.read_config())
+    assert len(run.rows()) == 3
+    assert len(build_strategy(resolve_config(more), RunDirectory(tmp_path)).train()) == 3
