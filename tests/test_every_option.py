@@ -28,7 +28,7 @@ from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
 from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
 from tests.problems.test_analytic import FORMULAS
-from tests.problems.test_datasets import prepare
+from tests.problems.test_datasets import drawn, prepare
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = runpy.run_path(str(ROOT / "docs/make_options.py"))["documented"]()
@@ -1276,7 +1276,7 @@ def tiny_set(tmp_path):
 def learns_the_tiny_set(run):
     # The same draws as `prepare` makes.
     rng = np.random.default_rng(0)
-    written = {rng.integers(0, 256, TINY_SHAPE, dtype=np.uint8).tobytes() for _ in range(20)}
+    written = {drawn(rng, TINY_SHAPE, np.uint8).tobytes() for _ in range(20)}
     images, labels = (b.numpy() for b in run.first.batches)
     seen = np.rint(images.reshape(-1, *TINY_SHAPE) * 255).astype(np.uint8)
     assert {image.tobytes() for image in seen} <= written

@@ -63,7 +63,7 @@ def loop_for(
         return LearnedLoop(optimizee, optimizer, models)
     params, model_state = problem.init(0)
     if models > 1 and {p.dtype for p in params} == {tf.float32} and is_elementwise(optimizer):
-        kinds = problem.gradients(params, model_state, first_batch(problem))
+        kinds = problem.gradient_kinds(params, model_state, first_batch(problem))
         if Gradient.SPARSE not in kinds:
             return ElementwiseLoop(PartialProblem(problem, kinds), optimizer, models, rated)
     if keeps_copy(lambda: _copy(optimizer)):

@@ -189,7 +189,7 @@ class _Trainer:
     def _at_once(self, optimizer: keras.optimizers.Optimizer) -> int:
         params, model_state = self.problem.init(0)
         if not isinstance(optimizer, TrainableOptimizer):
-            kinds = self.problem.gradients(params, model_state, first_batch(self.problem))
+            kinds = self.problem.gradient_kinds(params, model_state, first_batch(self.problem))
             if Gradient.SPARSE in kinds:
                 # They come one after the other in any case, and one is traced sooner.
                 return 1

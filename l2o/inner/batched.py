@@ -63,7 +63,7 @@ def one_of(optimizee: Optimizee, nest: Any, axes: int = 0) -> Any:
 def gradients_of(
     optimizee: Optimizee, params: Any, model_state: Any, batch: Any, axes: int = 0
 ) -> tuple[Gradient, ...]:
-    """Returns `Problem.gradients`.
+    """Returns `Problem.gradient_kinds`.
 
     Args:
         optimizee: One instance, or several.
@@ -72,7 +72,7 @@ def gradients_of(
         batch: A mini-batch of each.
         axes: How many axes come before those of the mini-batch [0].
     """
-    return problem_of(optimizee).gradients(
+    return problem_of(optimizee).gradient_kinds(
         one_of(optimizee, list(params)),
         one_of(optimizee, list(model_state)),
         one_of(optimizee, batch, axes),

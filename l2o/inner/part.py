@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.inner.batched import Batched, Optimizee, count_of, gradients_of, one_of, problem_of
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.partial import Place, put, take
@@ -42,8 +43,8 @@ class PartialProblem(Problem):
         loss, after = self.problem.objective(whole, inner, batch)
         return loss, [*self.rest(whole), *after]
 
-    def gradients(self, params: Any, model_state: Any, batch: Any) -> tuple[Gradient, ...]:
-        """See `Problem.gradients`."""
+    def gradient_kinds(self, params: Any, model_state: Any, batch: Any) -> tuple[Gradient, ...]:
+        """See `Problem.gradient_kinds`."""
         return tuple(self.taken(self.kinds))
 
     def split(self, params: Sequence[Any], model_state: Sequence[Any]) -> Instance:
@@ -94,9 +95,20 @@ class Part:
         self.taken, self.rest = self._problem.taken, self._problem.rest
         self.merge = self._problem.merge
         self._params = one_of(optimizee, list(params))
-        places = optimizer.state_places(one_of(optimizee, state))
+        one = one_of(optimizee, state)
+        try:
+            places = optimizer.state_places(one)
+        except NotImplementedError:
+            raise UserError(
+                f"the loss of {self._problem.name} depends on {self._problem.taking.count(True)} "
+                f"of its {len(kinds)} parameters, and {type(optimizer).__name__} does not define "
+                "`state_places`, which says what of its state belongs to which of them"
+            ) from None
         first = 1 if count else 0
-        self._places = [p and Place(first + p.axis, p.coordinates) for p in places]
+        self._places = [
+            p and Place(first + p.axis % leaf.shape.rank, p.coordinates)
+            for p, leaf in zip(places, tf.nest.flatten(one), strict=True)
+        ]
 
     def split(self, params: Tensors, model_state: Any, state: Any) -> tuple[Tensors, Tensors, Any]:
         """Returns the parameters, the model state and the optimizer's state of the part."""

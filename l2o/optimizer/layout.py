@@ -2,7 +2,7 @@
 
 The state of a rule is a few vectors over all coordinates. Read back for a model that lists its
 variables in another order, they would go to the wrong ones. So beside them lies a variable
-with two fingerprints for each variable of the model, and what is loaded is held against it.
+with fingerprints for each variable of the model, and what is loaded is held against it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import tensorflow as tf
 
 
 class Layout(keras.Variable):
-    """The fingerprints of an optimizer's variables: [variables, 2] int64, never changed.
+    """The fingerprints of an optimizer's variables: [variables, 3] int64, never changed.
 
-    Assigning it those of a state that does not belong to these variables, in this order, raises
-    ValueError. So does whatever restores an optimizer variable by variable.
+    Assigning it those of a state that does not belong to these variables, in this order, is an
+    error. So is whatever restores an optimizer variable by variable. Zeros, by which a state is
+    reset, say nothing and are taken.
 
     Args:
         variables: The model's variables, as the optimizer was built on them.
@@ -41,15 +42,18 @@ class Layout(keras.Variable):
 
     def assign(self, value: Any) -> Any:
         """Checks a value; see `keras.Variable.assign`."""
-        # A tensor of a graph is what this process has computed, from this variable.
+        message = (
+            f"Expected the state of {len(self.fingerprints)} variables in the order in which "
+            f"{self.path} has them. Received: that of other variables, or in another order"
+        )
         if tf.is_symbolic_tensor(value):
+            # What a graph assigns, it has from an optimizer that was built on the same model.
+            fits = (value == self.fingerprints) | (value == 0)
+            tf.debugging.Assert(tf.reduce_all(fits), [message])
             return self.value
-        found = order(np.asarray(value), self.fingerprints)
-        if found != list(range(len(self.fingerprints))):
-            raise ValueError(
-                f"Expected the state of {len(self.fingerprints)} variables in the order in which "
-                f"{self.path} has them. Received: that of other variables, or in another order"
-            )
+        given = np.asarray(value)
+        if given.any() and order(given, self.fingerprints) != list(range(len(self.fingerprints))):
+            raise ValueError(message)
         return self.value
 
     def _restore_from_tensors(self, restored_tensors: dict[str, tf.Tensor]) -> Any:
@@ -60,21 +64,23 @@ class Layout(keras.Variable):
 
 
 def fingerprints(variables: Sequence[Any]) -> np.ndarray:
-    """Returns two numbers for each variable: what it is called, and what it looks like.
+    """Returns three numbers for each variable: its name, its kind, and what it looks like.
 
     Args:
         variables: Keras' or TensorFlow's.
 
     Returns:
-        [variables, 2] int64: of `names`, and of the last part of the path (`kernel`) with the
-        shape.
+        [variables, 3] int64, below 2^48, so that float64 holds them too: of `names`; of the
+        same without the numbers that Keras gives (`dense_7`), with the shape; and of the last
+        part of the path (`kernel`) with the shape.
     """
-    called = [_number(name) for name in names(variables)]
-    look = [
-        _number(f"{path[-1]} {tuple(v.shape)}")
-        for path, v in zip(_paths(variables), variables, strict=True)
-    ]
-    return np.stack([np.array(called, np.int64), np.array(look, np.int64)], 1)
+    rows = []
+    for name, variable in zip(names(variables), variables, strict=True):
+        shape = tuple(variable.shape)
+        kind = re.sub(r"_\d+(?=/|$)", "", name)
+        look = name.rpartition("/")[2]
+        rows.append([_number(name), _number(f"{kind} {shape}"), _number(f"{look} {shape}")])
+    return np.array(rows, np.int64).reshape(-1, 3)
 
 
 def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
@@ -85,67 +91,48 @@ def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
         own: `fingerprints` of the variables that it is for.
 
     Returns:
-        For each own variable the index of the saved one. Where all are called differently but
-        look the same one by one, as in a model that was made again with names of one's own, they
-        correspond in order. None: they do not correspond.
+        For each own variable the index of the saved one: by the names, if they are the same.
+        A model that was made again has other numbers in its names, or all others, and lists its
+        variables as before: they correspond in order, if each looks like the other. None: they
+        do not correspond.
     """
-    if saved.shape != own.shape or saved.dtype != own.dtype:
+    if saved.shape != own.shape:
         return None
-    given, wanted = (list(map(tuple, rows.tolist())) for rows in (saved, own))
+    given, wanted = (list(map(tuple, rows[:, [0, 2]].tolist())) for rows in (saved, own))
     if Counter(given) == Counter(wanted):
         places: dict[Any, list[int]] = defaultdict(list)
         for i, row in enumerate(given):
             places[row].append(i)
         return [places[row].pop(0) for row in wanted]
-    renamed = own[:, 0] != saved[:, 0]
-    known = set(saved[:, 0].tolist()) & set(own[renamed, 0].tolist())
-    if known or not np.array_equal(saved[:, 1], own[:, 1]):
-        return None
-    return list(range(len(own)))
+    in_order = list(range(len(own)))
+    if np.array_equal(saved[:, 1], own[:, 1]):
+        return in_order
+    other = saved[:, 1] != own[:, 1]
+    for column in (0, 1):
+        # A name that is known, in another place.
+        if set(saved[:, column].tolist()) & set(own[other, column].tolist()):
+            return None
+    return in_order if np.array_equal(saved[:, 2], own[:, 2]) else None
 
 
 def names(variables: Sequence[Any]) -> list[str]:
-    """Returns names that a model keeps when it is saved, loaded, cloned or made again.
+    """Returns names that a model keeps when it is saved and loaded.
 
     A path begins with the names of the models around a layer, or it does not, depending on who
     built the layer. So a name is the end of the path: layer and variable, and more of it only
-    where that is not unique. Numbers that Keras gives (`dense_7`) count from 0 among the names
-    that differ in nothing else.
+    where that is not unique.
     """
-    paths = _paths(variables)
+    # TensorFlow's end in ":0".
+    texts = [v.path if isinstance(v, keras.Variable) else v.name.split(":")[0] for v in variables]
+    paths = [tuple(text.split("/")) for text in texts]
     ends = [path[-2:] for path in paths]
     for length in range(3, max(map(len, paths), default=0) + 1):
         times = Counter(ends)
         ends = [
             path[-length:] if times[end] > 1 else end for path, end in zip(paths, ends, strict=True)
         ]
-    found = list(ends)
-    for depth in range(max(map(len, ends), default=0)):
-        # By what comes before and the name without its number: the numbers there are.
-        siblings: dict[Any, set[int]] = defaultdict(set)
-        for end in found:
-            if depth < len(end):
-                base, number = _split(end[depth])
-                siblings[end[:depth], base].add(number)
-        ranks = {key: sorted(numbers) for key, numbers in siblings.items()}
-        for i, end in enumerate(found):
-            if depth < len(end):
-                base, number = _split(end[depth])
-                rank = ranks[end[:depth], base].index(number)
-                found[i] = (*end[:depth], f"{base}#{rank}", *end[depth + 1 :])
-    return ["/".join(end) for end in found]
-
-
-def _paths(variables: Sequence[Any]) -> list[tuple[str, ...]]:
-    # TensorFlow's end in ":0".
-    texts = [v.path if isinstance(v, keras.Variable) else v.name.split(":")[0] for v in variables]
-    return [tuple(text.split("/")) for text in texts]
-
-
-def _split(name: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(.*?)_(\d+)", name)
-    return (match[1], int(match[2])) if match else (name, -1)
+    return ["/".join(end) for end in ends]
 
 
 def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "little")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+import contextlib
 import inspect
 from typing import Any
 
@@ -11,7 +13,7 @@ import keras
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 
 
-class Making(type):
+class Making(abc.ABCMeta):
     """Makes optimizers whose learned weights are known to Keras, with names of their own.
 
     `Model.compile` turns off that a layer notices the layers set as its attributes. A network
@@ -26,16 +28,25 @@ class Making(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Returns a new optimizer; one that is not named gets a number, as Keras' own."""
-        if "name" not in kwargs:
-            default = cls.__signature__.parameters.get("name")
-            if default is not None and isinstance(default.default, str):
-                kwargs["name"] = _numbered(default.default)
+        default = default_name(cls)
+        # What does not fit the signature is for Python to refuse.
+        with contextlib.suppress(TypeError):
+            given = cls.__signature__.bind_partial(*args, **kwargs).arguments
+            if default and "name" not in given:
+                kwargs["name"] = _numbered(default)
         before = get_global_attribute("tracking_on", True)
         set_global_attribute("tracking_on", True)
         try:
             return super().__call__(*args, **kwargs)
         finally:
             set_global_attribute("tracking_on", before)
+
+
+def default_name(kind: type) -> str | None:
+    """Returns the name in a constructor's signature; None: there is none, or no text."""
+    parameter = inspect.signature(kind).parameters.get("name")
+    default = None if parameter is None else parameter.default
+    return default if isinstance(default, str) else None
 
 
 def _numbered(name: str) -> str:

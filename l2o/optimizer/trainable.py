@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from l2o import seeds
 from l2o.disk.packing import pack, unpack
 from l2o.optimizer import saved
 from l2o.optimizer.layout import Layout, order
-from l2o.optimizer.making import Making
+from l2o.optimizer.making import Making, default_name
 from l2o.optimizer.partial import Place, put, reordered, take
 from l2o.options import options_of
 
@@ -172,6 +173,10 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             )
         weights = self.network.get_weights()
         options = {name: _plain(name, value) for name, value in self._own_config().items()}
+        default = default_name(type(self))
+        if default and re.fullmatch(rf"{re.escape(default)}_\d+", self.name):
+            # The number says how many were made before it.
+            options["name"] = default
         saved.write(directory, saved.Saved(kind, options, about, weights))
 
     # Keras' contract.

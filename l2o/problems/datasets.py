@@ -24,7 +24,7 @@ BUNDLED = ("digits", "breast_cancer", "wine")
 class Split(NamedTuple):
     """Images [N, height, width, channels] of any dtype, labels [N].
 
-    Of a set without images, features [N, features], float32.
+    Of a set without images, features [N, features].
     """
 
     images: np.ndarray
@@ -43,12 +43,12 @@ class Split(NamedTuple):
     def ready(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what a model sees of rows of these arrays.
 
-        The whole range of an integer type becomes [0, 1]: 255 of uint8 and 65,535 of uint16
-        are 1. Floats keep their values.
+        Of images the whole range of an integer type becomes [0, 1]: 255 of uint8 and 65,535 of
+        uint16 are 1. Floats and features keep their values.
         """
         images, labels = rows
         dtype, images = images.dtype, tf.cast(images, tf.float32)
-        if dtype.is_integer:
+        if dtype.is_integer and images.shape.rank - labels.shape.rank == 3:
             # As floats: the difference of the ends does not fit a signed type.
             low, high = float(dtype.min), float(dtype.max)
             images = (images - low if low else images) / (high - low)

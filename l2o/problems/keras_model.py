@@ -91,7 +91,7 @@ class KerasProblem(Problem):
             # Of another label the loss is NaN or an error, depending on the device.
             self._check_labels(getattr(self.loss, "_fn_kwargs", {}).get("axis", -1))
         # Traces a training step, which says what an optimizee cannot do.
-        self.gradients(
+        self.gradient_kinds(
             [v.value for v in self._model.trainable_variables],
             [v.value for v in self._model.non_trainable_variables],
             dataset.train.take(np.arange(batch_size)),

@@ -88,7 +88,7 @@ class Problem(ABC):
         """As `batches`, in whatever form `objective` takes fastest."""
         return self.batches(seed, start, count)
 
-    def gradients(
+    def gradient_kinds(
         self, params: Sequence[Any], model_state: Sequence[Any], batch: Any
     ) -> tuple[Gradient, ...]:
         """Returns what kind of gradient the objective has for each parameter.

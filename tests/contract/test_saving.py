@@ -310,6 +310,32 @@ def test_a_state_follows_the_variables_it_belongs_to(make, options):
     close(_fit_pair(other), _fit_pair(model), rtol=1e-6, atol=1e-6)
 
 
+@feature("weights of a model that is made again, whose layers have other numbers then", long=True)
+def test_weights_of_a_model_that_is_made_again(make, tmp_path):
+    def build(*layers):
+        for layer, k in zip(layers, range(9), strict=False):
+            layer.build((None, 3))
+            layer.set_weights(
+                [np.random.default_rng(k).normal(size=w.shape) for w in layer.get_weights()]
+            )
+        model = keras.Sequential([keras.Input((3,)), *layers])
+        model.compile(optimizer=make(), loss="mse")
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def layers(number):
+        return [keras.layers.Dense(3, name=f"dense_{n}") for n in (number, 105)]
+
+    model, again = build(*layers(100)), build(*layers(108))
+    x = data()[0]
+    model.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    model.save_weights(tmp_path / "m.weights.h5")
+    again.load_weights(tmp_path / "m.weights.h5")
+    for m in (model, again):
+        m.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    equal(again.get_weights(), model.get_weights())
+
+
 @pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_a_state_that_would_go_to_other_variables_is_refused(make, tmp_path):
     model = _pair(make, "first", "second")

@@ -1,5 +1,6 @@
 """An optimizer has its learned weights wherever it is made."""
 
+import abc
 import inspect
 
 import keras
@@ -66,6 +67,27 @@ def test_what_keras_has_turned_off_is_off_again():
     assert holder._layers == []
     holder.other = keras.layers.Dense(1)
     assert holder._layers == [holder.other]
+
+
+class Positional(Composed, abc.ABC):
+    """One that takes its name first."""
+
+    def __init__(self, name="Positional", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+
+def test_names_however_they_are_given(tmp_path):
+    assert [Positional("mine").name, Positional(name="mine").name] == ["mine", "mine"]
+    names = [Positional().name for _ in range(2)]
+    assert names[1] == f"Positional_{int(names[1].rpartition('_')[2])}" != names[0]
+    # A file must not depend on how many were made before.
+    l2o.DMOptimizer(layers=(2,))
+    for made, expected in (
+        (l2o.DMOptimizer(layers=(2,)), "DMOptimizer"),
+        (l2o.DMOptimizer(layers=(2,), name="DM_7"), "DM_7"),
+    ):
+        made.save(tmp_path)
+        assert l2o.load(tmp_path).name == expected
 
 
 @KINDS

@@ -139,9 +139,13 @@ def test_images_of_every_type_are_in_0_to_1(data_dir, dtype, image_size):
 def test_the_whole_range_of_an_integer_becomes_0_to_1(dtype):
     info = np.iinfo(dtype)
     values = [info.min, info.min // 2 + info.max // 2, info.max]
-    split = datasets.Split(np.array(values, dtype), np.arange(3))
-    images, _ = split.take(np.arange(3))
-    np.testing.assert_allclose(images, [0, 0.5, 1], atol=0.5 / 255)
+    split = datasets.Split(np.array(values, dtype).reshape(3, 1, 1, 1), np.arange(3))
+    for index in (np.arange(3), np.arange(3)[:, np.newaxis]):
+        images, _ = split.take(index)
+        np.testing.assert_allclose(np.ravel(images), [0, 0.5, 1], atol=0.5 / 255)
+    # Features are numbers of their own, such as the ids of words.
+    features, _ = datasets.Split(np.array([[1, 100]], dtype), np.arange(1)).all()
+    np.testing.assert_array_equal(features, [[1, 100]])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

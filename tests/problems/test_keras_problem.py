@@ -564,7 +564,7 @@ def test_which_gradients_a_problem_has(make, expected):
     problem = make()
     params, model_state = problem.init(0)
     batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
-    assert list(problem.gradients(params, model_state, batch)) == expected
+    assert list(problem.gradient_kinds(params, model_state, batch)) == expected
     # As `fit` would get them.
     with tf.GradientTape() as tape:
         tape.watch(params)

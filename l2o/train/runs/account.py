@@ -129,6 +129,7 @@ def _complete(account: Mapping[str, Any], strategy: BaseStrategy) -> dict[str, A
     for section, target in sections.items():
         defaults = {name: _plain(option.default) for name, option in options_of(target).items()}
         done[section] = {**defaults, **account[section]}
+        done[section].pop("name", None)
     return done
 
 
@@ -158,7 +159,8 @@ def _class(kind: type) -> str:
 
 
 def _options(target: Any) -> dict[str, Any]:
-    names = [name for name in options_of(type(target)) if hasattr(target, name)]
+    # An optimizer that is not named has a number in its name: it says nothing of the rule.
+    names = [name for name in options_of(type(target)) if name != "name" and hasattr(target, name)]
     return {name: _plain(getattr(target, name)) for name in names}
 
 
@@ -237,5 +239,11 @@ def _nameless(config: Any) -> Any:
 
 
 def _array(array: np.ndarray) -> dict[str, Any]:
-    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return {_OBJECT: f"{array.dtype} {list(array.shape)} {content[:16]}"}
+    if array.dtype.hasobject:
+        # The bytes of objects, such as texts, are where they lie in memory.
+        digest = hashlib.sha256(repr(array.tolist()).encode()).hexdigest()
+    else:
+        # Not `tobytes`, which copies them.
+        flat = np.ascontiguousarray(array).reshape(-1)
+        digest = hashlib.sha256(flat.view(np.uint8).data).hexdigest()
+    return {_OBJECT: f"{array.dtype} {list(array.shape)} {digest[:16]}"}

@@ -42,6 +42,12 @@ class Claim:
         stack.enter_context(self.run.locked())
         self.run.claimed = True
         if not self.run.exists():
+            if self.run.rows():
+                raise UserError(
+                    f"{self.run.path} has periods that a Python program has trained, and no "
+                    f"config.json; nothing was changed: go on from Python, or choose "
+                    "another directory=..."
+                )
             # A schedule may turn out to be none.
             strategy.plan([])
             self.run.write_config(self.config)

@@ -142,7 +142,11 @@ class RunDirectory:
             UserError: If it cannot be read.
         """
         try:
-            return parse_object(read_regular(self.account_path, LARGEST_ACCOUNT))
+            account = parse_object(read_regular(self.account_path, LARGEST_ACCOUNT))
+            for section in ("network", "training", "loss_args", "optimizer", "strategy"):
+                if not isinstance(account.get(section), dict):
+                    raise ValueError(f"its {section} is no object")
+            return account
         except FileNotFoundError:
             return None
         except OSError as error:

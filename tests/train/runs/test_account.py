@@ -3,10 +3,12 @@
 import copy
 import functools
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
@@ -22,7 +24,7 @@ from l2o.train import (
     resolve_config,
     session,
 )
-from l2o.train.runs.account import account_of
+from l2o.train.runs.account import _plain, account_of
 
 X = np.arange(24.0).reshape(8, 3)
 
@@ -112,7 +114,12 @@ def test_another_run_is_refused_by_its_path(trained, other, path):
     before = content(trained)
     with pytest.raises(UserError) as refused:
         make(trained, **other).train()
+    named = re.findall(r"([\w/]+) \(", refused.value.message)
     assert path in refused.value.message
+    # Another class has other options.
+    sections = {path.split("/")[0].split(" ")[0], *(["network"] if path == "constructor" else [])}
+    assert {name.split("/")[0] for name in named} <= sections, refused.value.message
+    assert "network/name" not in named
     assert "has 1 trained periods" in refused.value.message
     assert content(trained) == before
 
@@ -178,11 +185,27 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
         make(tmp_path, depth=2, strategy={"num_periods": 3}).train()
 
 
-def test_a_damaged_account_is_told(tmp_path):
+@pytest.mark.parametrize("text", ["{", "{}", '{"training": [], "loss_args": 1}', "[]"])
+def test_a_damaged_account_is_told(tmp_path, text):
     make(tmp_path).train()
-    RunDirectory(tmp_path).account_path.write_text("{")
+    RunDirectory(tmp_path).account_path.write_text(text)
     with pytest.raises(UserError, match=r"account\.json is damaged"):
         make(tmp_path).train()
+
+
+def test_texts_are_told_by_what_they_say():
+    texts = [["ab", "c"], ["ab", "d"]]
+    arrays = [[tf.constant(t), np.array(t, object)] for t in texts]
+    assert _plain(arrays[0]) == _plain([tf.constant(texts[0]), np.array(list(texts[0]), object)])
+    assert all(a != b for a, b in zip(_plain(arrays[0]), _plain(arrays[1]), strict=True))
+
+
+def test_the_command_line_does_not_go_on_with_a_run_from_python(tmp_path):
+    make(tmp_path).train()
+    before = content(tmp_path)
+    with pytest.raises(UserError, match="a Python program has trained"):
+        session.start({"problems": [{"target": "Booth"}], "directory": str(tmp_path)})
+    assert content(tmp_path) == before
 
 
 def test_an_account_is_the_same_at_each_time():
@@ -199,7 +222,7 @@ def test_an_account_is_the_same_at_each_time():
         {"units": 3}, {"activation": "relu"}, {"scale": 2.0}, {"loss": "mae"}, {"batch_size": 2},
         {"loss": lambda y, p: abs(y - p)},
     ],
-    ids=str,
+    ids=lambda other: next(iter(other)),
 )  # fmt: skip
 def test_models_and_data_are_told_apart(other):
     def account(**options):
