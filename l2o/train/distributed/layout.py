@@ -16,9 +16,10 @@ Tensors = list[tf.Tensor]
 class Layout:
     """Optimizees, equally many on each replica.
 
-    What belongs to the optimizees of this process is one value, whatever their number: with
-    several replicas per process it is a list with a part for each, with one it is that part.
-    Only this class knows which. A part of one optimizee has no axis of optimizees.
+    The tensors of all optimizees of this process (states, mini-batches, seeds) are one value. With
+    one replica per process, the value is a nest of tensors; with more, it is a list of nests, one
+    for each. Only this class knows which. The nest of a single optimizee has no axis of
+    optimizees.
 
     Args:
         replicas: Which share the optimizees [one].

@@ -251,7 +251,7 @@ class Training:
         meta_step, own = self.steps[index], self.layout.own
         every = rng.spawn(self.batch_of_problems)
         rngs = [every[k] for k in own]
-        # Apart from the others, whose draws then do not depend on the estimator.
+        # Generators of their own: the other draws must not depend on the estimator.
         estimator_rngs = [generator.spawn(1)[0] for generator in rngs]
 
         def step(state: Any, batches: Any, length: int) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import l2o
+from l2o import seeds
 from l2o.errors import UserError
 from l2o.inner.trajectory import Carry
 from l2o.inner.unroll import Unroll
@@ -99,9 +100,9 @@ def states_of(training):
     found = []
     train = step.train
 
-    def spy(meta_optimizer, seeds, state, batches, steps):
-        found.append((state, seeds))
-        return train(meta_optimizer, seeds, state, batches, steps)
+    def spy(meta_optimizer, draws, state, batches, steps):
+        found.append((state, draws))
+        return train(meta_optimizer, draws, state, batches, steps)
 
     step.train = spy
     return found
@@ -156,7 +157,11 @@ def test_seeds_are_those_of_the_draws_and_change_no_other_draw():
         run(training)
         ends.append(([s.numpy().tolist() for _, s in found], training.problems[0].inits))
     assert ends[0] == ends[1]
-    assert ends[0][1] == ends[2][1]
+    # Of each optimizee a stream, then an instance for each of its unrolls.
+    own = np.random.default_rng(0).spawn(2)
+    draws = np.array([[seeds.draw(rng) for _ in range(4)] for rng in own])
+    for _, inits in ends:
+        assert inits == draws[:, 1:].T.ravel().tolist()
     seen.clear()
     run(make(estimator=TwinEstimator()))
     assert seen[0] == ((), tf.int32), "one optimizee has no axis"
