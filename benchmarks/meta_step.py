@@ -62,7 +62,7 @@ def prepare(
         features: Inputs of the optimizee.
         unroll: Inner steps.
         instances: Optimizees of each replica.
-        second_derivatives: As for `MetaStep`.
+        second_derivatives: As for `TruncatedBackprop`.
         imitation: Whether on the imitation loss.
         replicas: As for `MetaStep`.
     """
@@ -72,6 +72,9 @@ def prepare(
     import l2o
     from l2o.problems import keras_problem
     from l2o.train import LossArgs, Replicas
+    from l2o.train.estimators import TruncatedBackprop
+    from l2o.train.losses.imitation import ImitationLoss
+    from l2o.train.losses.meta import MetaLoss
     from l2o.train.losses.teachers import Teacher
     from l2o.train.outer.meta_step import MetaStep
 
@@ -93,29 +96,31 @@ def prepare(
     problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
     instance = problem.init(0)
     optimizer = getattr(l2o, f"{name}Optimizer")()
+    args = LossArgs(scale_objective=False, use_log_objective=False)
     meta = MetaStep(
         optimizer,
         problem,
-        loss_args=LossArgs(scale_objective=False, use_log_objective=False),
-        weights="sum",
-        second_derivatives=second_derivatives,
+        MetaLoss(args, "sum"),
+        estimator=TruncatedBackprop(second_derivatives=second_derivatives),
         instances=instances,
         replicas=replicas,
     )
     if imitation:
         create = functools.partial(keras.optimizers.Adam, 0.01)
-        meta.teachers = replicas.each(
-            lambda k: [Teacher(create, meta.optimizee, instance.params, False)]
+        meta.imitation = meta.layout.make(
+            lambda: ImitationLoss(
+                args, "sum", teachers=[Teacher(create, meta.optimizee, instance.params, False)]
+            )
         )
     adam = keras.optimizers.Adam(1e-3)
     adam.build(optimizer.network.trainable_variables)
-    seeds = range(replicas.first * instances, (replicas.first + replicas.local) * instances)
-    carry = meta.stack([meta.start(problem.init(seed), seed=seed) for seed in seeds])
-    batches = meta.stream(seeds, 0, unroll + 1)
+    own = meta.layout.own
+    state = meta.layout.stack([meta.start(problem.init(seed), seed=seed) for seed in own])
+    batches, draws = meta.stream(own, 0, unroll + 1), meta.seeds(own)
     step = meta.imitate if imitation else meta.train
 
     def call() -> None:
-        result, _ = step(adam, carry, batches, unroll)
+        result, _ = step(adam, draws, state, batches, unroll)
         # An unroll that ended early, or was not applied, is less work.
         if not (np.all(result.complete) and np.all(result.finite)):
             raise SystemExit("the unroll diverged: nothing was measured")

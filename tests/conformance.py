@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 
 from l2o import seeds
-from l2o.inner.unroll import Carry
+from l2o.inner.trajectory import Carry
 from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
 from l2o.problems import Instance, Problem, mlp_classifier
-from l2o.train.losses.meta import LossArgs
+from l2o.train.losses.base import LossArgs
+from l2o.train.losses.meta import MetaLoss
 from l2o.train.outer.meta_step import MetaStep
 from tests import odd_problems
 from tests.unrolled import meta_gradient, meta_gradients
@@ -192,7 +193,7 @@ def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
 def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     if outside:
         problem, optimizer.xla = odd_problems.outside(), False
-    step = MetaStep(optimizer, problem, loss_args=LossArgs(scale_objective=False))
+    step = MetaStep(optimizer, problem, MetaLoss(LossArgs(scale_objective=False)))
     carry = step.start(problem.init(7))
     images, labels = problem.batches(1, 0, STEPS + 1)
     expected, state = run_pure(optimizer, problem, problem.init(7), images[:-1], labels[:-1])

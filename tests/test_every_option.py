@@ -791,7 +791,7 @@ def _(typed):
         started = tf.nest.flatten(second.before.optimizer_state)
         same = [close(a, b) for a, b in zip(ended, started, strict=True)]
         assert all(same) if lives_on else not any(same)
-        ((teacher,),) = made.training.steps[0].teachers
+        (teacher,) = made.training.steps[0].imitation.teachers
         assert iterations(teacher.optimizers[0]) == (2 if lives_on else 1)
 
 

@@ -1,13 +1,26 @@
-"""The gradient of an unroll, as tests want it: in one call."""
+"""Trajectories, and the gradient of an unroll in one call, as tests want them."""
 
 import tensorflow as tf
 
-from l2o.inner.backward import backward, what_to_keep
 from l2o.inner.rule import Rule
-from l2o.inner.unroll import never, unroll
-from l2o.train.losses.meta import LossArgs, meta_loss
+from l2o.inner.trajectory import Carry, Trajectory
+from l2o.inner.unroll import Unroll, never
+from l2o.train.losses.base import LossArgs
+from l2o.train.losses.meta import MetaLoss
 
 PLAIN = LossArgs(scale_objective=False, use_log_objective=False)
+
+
+def trajectory(f, f_0, steps, parameters=(), dtype=tf.float32):
+    """A trajectory of these objectives and references, of which `steps` ran."""
+    return Trajectory(
+        tf.constant(f, dtype),
+        tf.constant(f_0, dtype),
+        [tf.constant(p, dtype) for p in parameters],
+        tf.constant(steps),
+        tf.constant(True),
+        Carry([], [], ()),
+    )
 
 
 def meta_gradient(
@@ -33,19 +46,20 @@ def meta_gradients(
 
     @tf.function(autograph=False)
     def run(steps):
-        unrolled = (rule, rule.values(), problem, carry, batches, steps)
-        keep = what_to_keep(problem, carry, batches, second_derivatives)
-        trajectory = unroll(*unrolled, ended=ended, keep=keep)
-        with tf.GradientTape() as tape:
-            tape.watch(trajectory.objectives)
-            loss = meta_loss(trajectory, tf.ones([steps]), args)
-        gradient = backward(
-            *unrolled,
-            trajectory,
-            tape.gradient(loss, trajectory.objectives),
-            keep=keep,
+        unroll = Unroll(
+            rule,
+            rule.values(),
+            problem,
+            carry,
+            batches,
+            steps,
             second_derivatives=second_derivatives,
         )
-        return loss, gradient, trajectory._replace(past=())
+        trajectory = unroll.forward(ended=ended, record=True)
+        with tf.GradientTape() as tape:
+            tape.watch(trajectory.objectives)
+            loss = MetaLoss(args)(trajectory, steps)
+        gradient = unroll.backward(trajectory, tape.gradient(loss, trajectory.objectives))
+        return loss, gradient, trajectory._replace(history=())
 
     return run

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.inner import batched
-from l2o.inner.batched import Batched, Optimizee
+from l2o.inner.batched import Batched, Optimizee, batch_at, value_and_gradients
 from l2o.inner.part import PartialProblem
 from l2o.inner.per_instance import PerOptimizee
 from l2o.inner.rule import Rule
-from l2o.inner.unroll import Carry, batch_at, traced_once, unroll, value_and_gradients
+from l2o.inner.trajectory import Carry
+from l2o.inner.unroll import Unroll, traced_once
 from l2o.keras_optimizers import keeps_copy
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Gradient, Instance, Problem
@@ -104,9 +105,8 @@ class LearnedLoop:
 
     def _trace(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
         first, _ = self.optimizee.objective(carry.params, carry.model_state, batch_at(batches, 0))
-        done = unroll(
-            self.rule, self.rule.values(), self.optimizee, carry, batches, steps, references=False
-        )
+        unroll = Unroll(self.rule, self.rule.values(), self.optimizee, carry, batches, steps)
+        done = unroll.forward(references=False)
         # NumPy has no bfloat16.
         losses = tf.cast(first, tf.float32), tf.cast(done.objectives, tf.float32)
         return *losses, done.steps, done.carry

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
+from l2o.inner.batched import batch_at, value_and_gradients
 from l2o.inner.part import part_of
-from l2o.inner.unroll import Carry, batch_at, value_and_gradients
+from l2o.inner.trajectory import Carry
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Problem
 

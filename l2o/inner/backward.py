@@ -1,136 +1,81 @@
-"""The gradient of an unroll: back through its updates, each of them run again.
+"""The backward pass of an unroll: one update after the other, each of them recomputed.
 
 With x_t the parameters, s_t the optimizer's state, f_t the objective and g_t its gradient
 before update t, and d_ the derivative of a loss by what follows it,
 
     d_x_t+1 += d_f_t+1 g_t+1
     (d_w, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (d_x_t+1, d_s_t+1)
-    d_x_t = d_x_t+1 [+ H_t d_g_t, in second order]
+    d_x_t = d_x_t+1 [+ H_t d_g_t, with second derivatives]
 
-In first order nothing here connects one coordinate with another: g is known from the way
-there. So the lanes go back independently of each other, and no objective is run again.
+Without second derivatives nothing here connects one coordinate with another: the forward pass
+has recorded g. So each lane has a backward pass of its own, and no objective is evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from l2o.inner.batched import Optimizee, count_of, keep_where, one_of, problem_of
-from l2o.inner.lanes import cores, lanes_for
-from l2o.inner.part import part_of
-from l2o.inner.rule import Rule, floating, replace_floating
-from l2o.inner.unroll import (
-    Carry,
-    Keep,
-    Tensors,
-    Trajectory,
+from l2o.inner.batched import (
+    Optimizee,
     batch_at,
-    checkpoint_interval,
+    keep_where,
+    one_of,
+    problem_of,
     value_and_gradients,
 )
+from l2o.inner.lanes import cores
+from l2o.inner.rule import floating, replace_floating
+from l2o.inner.trajectory import Carry, Tensors, Trajectory
+
+if TYPE_CHECKING:
+    from l2o.inner.unroll import Unroll
 
 
-def what_to_keep(problem: Optimizee, carry: Carry, batches: Any, second_derivatives: bool) -> Keep:
-    """Returns what `unroll` must record for `backward`.
-
-    Args:
-        problem: What is optimized.
-        carry: Where the unroll starts.
-        batches: As for `unroll`.
-        second_derivatives: As for `backward`.
-    """
-    through = second_derivatives or _state_matters(problem, carry, batches)
-    return Keep.EVALUATIONS if through else Keep.UPDATES
-
-
-def backward(
-    rule: Rule,
-    weights: Tensors,
-    problem: Optimizee,
-    carry: Carry,
-    batches: Any,
-    steps: tf.Tensor,
-    trajectory: Trajectory,
-    d_objectives: tf.Tensor | None,
-    d_parameters: Sequence[tf.Tensor] = (),
-    *,
-    keep: Keep,
-    second_derivatives: bool = False,
-) -> Tensors:
-    """Returns the gradient of the learned weights.
+class Backward:
+    """The backward pass; see `Unroll.backward` for the arguments.
 
     Args:
-        rule: As for `unroll`.
-        weights: As for `unroll`.
-        problem: As for `unroll`.
-        carry: As for `unroll`.
-        batches: As for `unroll`.
-        steps: As for `unroll`.
-        trajectory: What `unroll` returned.
-        d_objectives: [T], the gradient of a loss by its objectives; None if there is none.
-            Of several optimizees [T, K], zeros for one that is not healthy.
-        d_parameters: Per parameter [T, ...], that by its parameters [none].
-        keep: What `unroll` recorded: `what_to_keep`.
-        second_derivatives: Whether the gradients that the rule got are differentiated
-            [False: they are constants].
+        unroll: The unroll.
+        trajectory: As there.
+        d_objectives: As there.
+        d_parameters: As there, of the parameters that change.
     """
-    part = part_of(rule.optimizer, problem, carry, batches)
-    if part is not None:
-        # What stays does not depend on the learned weights.
-        return backward(
-            rule,
-            weights,
-            part.optimizee,
-            Carry(*part.split(*carry)),
-            batches,
-            steps,
-            trajectory,
-            d_objectives,
-            part.taken(d_parameters) if d_parameters else (),
-            keep=keep,
-            second_derivatives=second_derivatives,
-        )
-    past, several = trajectory.past, count_of(problem)
-    ran = tf.reduce_max(trajectory.steps) if several else trajectory.steps
-    lanes = lanes_for(rule.optimizer, carry.params, several)
-    rule = rule.stacked if lanes.stacked else rule
-    states = lanes.cut_state(carry.optimizer_state)
-    every = checkpoint_interval(lanes, carry.optimizer_state, steps)
-    d_values = lanes.cut_series(list(d_parameters)) if d_parameters else []
 
-    def inputs(lane: int, t: tf.Tensor) -> tuple[Tensors, Tensors]:
-        grads = [a.read(t) for a in past.grads[lane]]
-        if not lanes.parameters:
-            return grads, grads
-        return lanes.cut([a.read(t) for a in past.params])[lane], grads
+    def __init__(
+        self,
+        unroll: Unroll,
+        trajectory: Trajectory,
+        d_objectives: tf.Tensor | None,
+        d_parameters: Sequence[tf.Tensor],
+    ) -> None:
+        self.unroll = unroll
+        self.lanes = unroll.lanes
+        self.interval = unroll.interval
+        self.history = trajectory.history
+        self.d_objectives = d_objectives
+        self.d_parameters = self.lanes.cut_series(list(d_parameters)) if d_parameters else []
+        # Optimizees side by side share a loop, which runs as long as the last of them.
+        self.ran = tf.reduce_max(trajectory.steps) if unroll.count else trajectory.steps
 
-    def stretch(lane: int, t: tf.Tensor) -> list[tf.TensorArray]:
-        """Runs the updates up to t again, from the last state before them that was kept."""
-        first = t - t % every
-        state = [a.read(t // every) for a in past.states[lane]]
-        arrays = [
-            tf.TensorArray(s.dtype, size=every, element_shape=s.shape, clear_after_read=False)
-            for s in state
-        ]
+    def gradient(self) -> Tensors:
+        """Returns the gradient of the learned weights."""
+        count = len(self.unroll.states)
+        # An evaluation needs the parameters of all lanes at once.
+        together = self.unroll.through_evaluations
+        groups = [range(count)] if together else [[lane] for lane in range(count)]
+        done: list[Tensors] = []
+        for k, group in enumerate(groups):
+            # More at a time than there are cores would take memory and save no time.
+            with tf.control_dependencies(done[k - cores()] if k >= cores() else []):
+                done.append(self._lanes_gradient(group))
+        return [tf.add_n(parts) for parts in zip(*done, strict=True)]
 
-        def write(arrays: list[tf.TensorArray], m: tf.Tensor, state: Tensors) -> Any:
-            return [a.write(m, s) for a, s in zip(arrays, state, strict=True)]
-
-        def again(m: tf.Tensor, state: Tensors, arrays: list[tf.TensorArray]) -> Any:
-            before = tf.nest.pack_sequence_as(states[lane], state)
-            _, after = rule.step(weights, *inputs(lane, first + m), before)
-            state = tf.nest.flatten(after)
-            return m + 1, state, write(arrays, m + 1, state)
-
-        m = tf.zeros([], tf.int32)
-        loop = (m, state, write(arrays, m, state))
-        return tf.while_loop(lambda m, *_: first + m < t, again, loop)[2]
-
-    def back(group: Sequence[int]) -> Tensors:
-        """Goes back through the updates of a group of lanes."""
+    def _lanes_gradient(self, group: Sequence[int]) -> Tensors:
+        """Returns what the updates of a group of lanes add to the gradient."""
+        unroll, lanes, history = self.unroll, self.lanes, self.history
 
         def step(
             i: tf.Tensor,
@@ -139,114 +84,163 @@ def backward(
             d_model: Tensors,
             d_states: list[Tensors],
             totals: Tensors,
-            kept: list[list[tf.TensorArray]],
+            segments: list[list[tf.TensorArray]],
         ) -> Any:
             t = i - 1
-            d_f = None if d_objectives is None else d_objectives[t]
-            if keep is Keep.EVALUATIONS:
-                more, d_model = through_evaluation(i, d_f, d_grads, d_model)
-                cut = lanes.cut(more)
+            d_f = None if self.d_objectives is None else self.d_objectives[t]
+            if unroll.through_evaluations:
+                d_params, d_model = self._evaluation_vjp(i, d_f, d_grads, d_model)
+                cut = lanes.cut(d_params)
                 d_x = [_add(d_x[k], cut[lane]) for k, lane in enumerate(group)]
             elif d_f is not None:
                 for k, lane in enumerate(group):
-                    grads = [a.read(i) for a in past.grads[lane]]
+                    grads = [a.read(i) for a in history.grads[lane]]
                     d_x[k] = _add(d_x[k], lanes.scale(lane, d_f, grads))
-            if d_values:
-                d_x = [_add(d_x[k], [v[t] for v in d_values[lane]]) for k, lane in enumerate(group)]
-            d_x, d_states, kept, lane_grads = list(d_x), list(d_states), list(kept), []
+            if self.d_parameters:
+                d_x = [
+                    _add(d_x[k], [v[t] for v in self.d_parameters[lane]])
+                    for k, lane in enumerate(group)
+                ]
+            d_x, d_states, segments, lane_grads = list(d_x), list(d_states), list(segments), []
             for k, lane in enumerate(group):
-                last = (i == ran) | (t % every == every - 1)
-                kept[k] = tf.cond(
-                    (every > 1) & last,
-                    lambda lane=lane: stretch(lane, t),
-                    lambda k=k: kept[k],
+                last_of_segment = (i == self.ran) | (t % self.interval == self.interval - 1)
+                segments[k] = tf.cond(
+                    (self.interval > 1) & last_of_segment,
+                    lambda lane=lane: self._recomputed_segment(lane, t),
+                    lambda k=k: segments[k],
                 )
-                at = tf.where(every > 1, t % every, t)
-                state = tf.nest.pack_sequence_as(states[lane], [a.read(at) for a in kept[k]])
-                d_params, d_g, d_states[k], totals = rule.vjp(
-                    weights,
-                    *inputs(lane, t),
+                at = tf.where(self.interval > 1, t % self.interval, t)
+                state = tf.nest.pack_sequence_as(
+                    unroll.states[lane], [a.read(at) for a in segments[k]]
+                )
+                d_params, d_g, d_states[k], totals = unroll.rule.vjp(
+                    unroll.weights,
+                    *self._inputs(lane, t),
                     state,
                     d_x[k],
                     d_states[k],
                     totals,
-                    second_derivatives,
+                    unroll.second_derivatives,
                 )
                 lane_grads.append(d_g)
                 if lanes.parameters:
                     d_x[k] = _add(d_x[k], d_params)
-            if second_derivatives:
+            if unroll.second_derivatives:
                 d_grads = lanes.join(lane_grads)
-            return t, d_x, d_grads, d_model, d_states, totals, kept
+            return t, d_x, d_grads, d_model, d_states, totals, segments
 
-        zeros = lanes.cut([tf.zeros_like(p) for p in carry.params])
-        through = keep is Keep.EVALUATIONS
+        zeros = lanes.cut([tf.zeros_like(p) for p in unroll.start.params])
+        d_grads = (
+            [tf.zeros_like(p) for p in unroll.start.params] if unroll.second_derivatives else []
+        )
+        d_model = (
+            [tf.zeros_like(s) for s in floating(unroll.start.model_state)]
+            if unroll.through_evaluations
+            else []
+        )
         return tf.while_loop(
             lambda i, *_: i > 0,
             step,
             (
-                ran,
+                self.ran,
                 [zeros[lane] for lane in group],
-                [tf.zeros_like(p) for p in carry.params] if second_derivatives else [],
-                [tf.zeros_like(s) for s in floating(carry.model_state)] if through else [],
-                [[tf.zeros_like(s) for s in floating(states[lane])] for lane in group],
-                [tf.zeros_like(w) for w in weights],
-                [past.states[lane] for lane in group],
+                d_grads,
+                d_model,
+                [[tf.zeros_like(s) for s in floating(unroll.states[lane])] for lane in group],
+                [tf.zeros_like(w) for w in unroll.weights],
+                [history.states[lane] for lane in group],
             ),
         )[5]
 
-    def through_evaluation(
-        i: tf.Tensor, d_f: tf.Tensor | None, d_grads: Tensors, d_model: Tensors
+    def _inputs(self, lane: int, t: tf.Tensor) -> tuple[Tensors, Tensors]:
+        """Returns the parameters and the gradients that the rule got in update t."""
+        grads = [a.read(t) for a in self.history.grads[lane]]
+        if not self.lanes.parameters:
+            return grads, grads
+        return self.lanes.cut([a.read(t) for a in self.history.params])[lane], grads
+
+    def _recomputed_segment(self, lane: int, t: tf.Tensor) -> list[tf.TensorArray]:
+        """Returns the states of a segment up to the one before update t.
+
+        The forward pass has recorded the first of them; the updates between are run once more.
+        """
+        first = t - t % self.interval
+        start = [a.read(t // self.interval) for a in self.history.states[lane]]
+        arrays = [
+            tf.TensorArray(
+                s.dtype, size=self.interval, element_shape=s.shape, clear_after_read=False
+            )
+            for s in start
+        ]
+
+        def write(arrays: list[tf.TensorArray], m: tf.Tensor, state: Tensors) -> Any:
+            return [a.write(m, s) for a, s in zip(arrays, state, strict=True)]
+
+        def update(m: tf.Tensor, state: Tensors, arrays: list[tf.TensorArray]) -> Any:
+            before = tf.nest.pack_sequence_as(self.unroll.states[lane], state)
+            _, after = self.unroll.rule.step(
+                self.unroll.weights, *self._inputs(lane, first + m), before
+            )
+            state = tf.nest.flatten(after)
+            return m + 1, state, write(arrays, m + 1, state)
+
+        m = tf.zeros([], tf.int32)
+        loop = (m, start, write(arrays, m, start))
+        return tf.while_loop(lambda m, *_: first + m < t, update, loop)[2]
+
+    def _evaluation_vjp(
+        self, i: tf.Tensor, d_f: tf.Tensor | None, d_grads: Tensors, d_model: Tensors
     ) -> tuple[Tensors, Tensors]:
-        params = [a.read(i) for a in past.params]
+        """Returns the cotangents of the parameters and of the model state of evaluation i."""
+        unroll, history = self.unroll, self.history
+        params = [a.read(i) for a in history.params]
         model_state = tf.nest.pack_sequence_as(
-            carry.model_state, [a.read(i) for a in past.model_states]
+            unroll.start.model_state, [a.read(i) for a in history.model_states]
         )
         sources = [params, floating(model_state)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             f, grads, after = value_and_gradients(
-                problem, params, replace_floating(model_state, sources[1]), batch_at(batches, i)
+                unroll.optimizee,
+                params,
+                replace_floating(model_state, sources[1]),
+                batch_at(unroll.batches, i),
             )
         d_f = tf.zeros_like(f) if d_f is None else d_f
         d_params, d_before = tape.gradient(
-            [f, *(grads if second_derivatives else []), *floating(after)],
+            [f, *(grads if unroll.second_derivatives else []), *floating(after)],
             sources,
             output_gradients=[d_f, *d_grads, *d_model],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        if several:
-            good = past.good[0].read(i)
-            d_params, d_before = keep_where(good, d_params), keep_where(good, d_before)
+        if unroll.count:
+            finite = history.finite[0].read(i)
+            d_params, d_before = keep_where(finite, d_params), keep_where(finite, d_before)
         return d_params, d_before
-
-    count = len(states)
-    # With evaluations in between, all lanes have to go together.
-    groups = [range(count)] if keep is Keep.EVALUATIONS else [[lane] for lane in range(count)]
-    done: list[Tensors] = []
-    for k, group in enumerate(groups):
-        # More at a time than there are cores would only take more memory.
-        with tf.control_dependencies(done[k - cores()] if k >= cores() else []):
-            done.append(back(group))
-    return [tf.add_n(parts) for parts in zip(*done, strict=True)]
 
 
 def _add(a: Tensors, b: Tensors) -> Tensors:
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
-def _state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
+def state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
     """Returns whether an objective depends on earlier parameters through the model's state.
 
-    The moving averages of batch normalization depend on them, but no objective on those.
+    The moving averages of batch normalization depend on earlier parameters, but no training
+    objective depends on them.
+
+    Args:
+        optimizee: What is optimized.
+        carry: Only structure, shapes and dtypes matter.
+        batches: Likewise; [T, ...], or [T, K, ...].
     """
     if not floating(carry.model_state):
         return False
-    # One of several is like the others.
+    # All of K optimizees are instances of the same problem.
     problem = problem_of(optimizee)
     found = []
 
-    def look(params: Tensors, model_state: Any, batch: Any) -> None:
+    def trace(params: Tensors, model_state: Any, batch: Any) -> None:
         leaves = floating(model_state)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch([params, leaves])
@@ -266,7 +260,7 @@ def _state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
             ]
         found.append(any(a and b for a, b in zip(reached, depends(f, leaves), strict=True)))
 
-    tf.function(look, autograph=False).get_concrete_function(
+    tf.function(trace, autograph=False).get_concrete_function(
         one_of(optimizee, list(carry.params)),
         one_of(optimizee, carry.model_state),
         one_of(optimizee, batches, axes=1),

@@ -1,8 +1,8 @@
-"""How the coordinates of an optimizee are cut for the update rule.
+"""Lanes: the chunks of coordinates that the update rule computes one by one.
 
-A rule that treats every coordinate alike may see them in any grouping. Equal lanes, at
-least as many as there are cores and no larger than a core's cache, run at the same time
-and independently of each other; see docs/performance.md.
+A rule that treats every coordinate alike gives the same result for every grouping of them.
+Equal lanes run in parallel and independently of each other. There are at least as many as
+cores, and none is larger than a core's cache; see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -17,30 +17,33 @@ import tensorflow as tf
 from l2o.optimizer import TrainableOptimizer
 
 Tensors = list[tf.Tensor]
-# Coordinates in a lane: the state and the gates of more leave the cache, and of fewer cost
-# less to compute than to start.
+# Coordinates in a lane. The state and the gates of a larger lane leave the cache; a smaller
+# one takes longer to start than to compute.
 LARGEST_LANE = 3984
 SMALLEST_LANE = 500
-# Each lane takes time to trace: an optimizee of millions has large ones.
+# Each lane takes time to trace, so an optimizee of millions has few large ones.
 MOST_LANES = 8
-# Lanes are multiples of it, so that no processor's vectors leave a rest.
+# Lanes are multiples of it, so that they fill every processor's vectors.
 VECTOR = 16
 
 
 class Uncut:
-    """Parameters as they are, for every rule; of several instances as many lanes as cores.
+    """Parameters in their own shapes, for every rule.
+
+    One optimizee is one lane. K side by side are divided among as many lanes as there are
+    cores.
 
     Args:
-        instances: How many, along the first axis of all tensors; None: one, without it.
+        optimizees: K, the first axis of all tensors; None: one, without an axis [None].
     """
 
-    # Whether the rule may read the parameters' values.
+    # Whether the rule gets the parameters' values.
     parameters = True
 
-    def __init__(self, instances: int | None = None) -> None:
-        self.stacked = instances is not None
-        self.count = min(instances, cores()) if instances else 1
-        self._sizes = [len(range(k, instances or 1, self.count)) for k in range(self.count)]
+    def __init__(self, optimizees: int | None = None) -> None:
+        self.stacked = optimizees is not None
+        self.count = min(optimizees, cores()) if optimizees else 1
+        self._sizes = [len(range(k, optimizees or 1, self.count)) for k in range(self.count)]
 
     def cut(self, tensors: Tensors) -> list[Tensors]:
         """Returns the lanes of tensors shaped as the parameters."""
@@ -57,7 +60,7 @@ class Uncut:
         return self._split(tensors, 1)
 
     def scale(self, lane: int, by: tf.Tensor, tensors: Tensors) -> Tensors:
-        """Returns the tensors of a lane times numbers, one for each instance."""
+        """Returns the tensors of a lane, multiplied by one number for each optimizee."""
         if not self.stacked:
             return [tf.cast(by, t.dtype) * t for t in tensors]
         by = tf.split(by, self._sizes)[lane]
@@ -71,7 +74,12 @@ class Uncut:
         return [tf.nest.pack_sequence_as(state, lane) for lane in lanes]
 
     def join_state(self, lanes: Sequence[Any], like: Any) -> Any:
-        """Undoes `cut_state`; `like` has the structure and shapes of what it got."""
+        """Undoes `cut_state`.
+
+        Args:
+            lanes: The state of each lane.
+            like: A state of the structure and shapes to return.
+        """
         flat = self.join([tf.nest.flatten(lane) for lane in lanes])
         return tf.nest.pack_sequence_as(like, flat)
 
@@ -83,13 +91,13 @@ class Uncut:
 
 
 class Coordinates:
-    """Lanes of one vector of coordinates each, equally long, the last one padded with zeros.
+    """Lanes of one vector each, equally long; the last one is padded with zeros.
 
     Args:
         params: The optimizee's parameters; only shapes and dtypes matter.
         count: How many lanes.
         dtype: What the rule computes in.
-        instances: As for `Uncut` [None].
+        optimizees: As for `Uncut` [None].
     """
 
     parameters = False
@@ -100,15 +108,15 @@ class Coordinates:
         params: Sequence[tf.Tensor],
         count: int,
         dtype: tf.DType,
-        instances: int | None = None,
+        optimizees: int | None = None,
     ) -> None:
         self._shapes = [p.shape for p in params]
-        self._rows = instances or 1
+        self._rows = optimizees or 1
         self._sizes = [p.shape.num_elements() // self._rows for p in params]
         self._dtypes = [p.dtype for p in params]
         self._dtype = dtype
-        self._several = instances is not None
-        # Coordinates of an instance, and of all.
+        self._batched = optimizees is not None
+        # Coordinates of one optimizee, and of all.
         self.n = sum(self._sizes)
         self.total = self.n * self._rows
         self.count = count
@@ -118,7 +126,7 @@ class Coordinates:
 
     def cut(self, tensors: Tensors) -> list[Tensors]:
         """See `Uncut.cut`."""
-        if self._several:
+        if self._batched:
             rows = [tf.reshape(tf.cast(t, self._dtype), [self._rows, -1]) for t in tensors]
             flat = [tf.reshape(tf.concat(rows, 1), [-1])]
         else:
@@ -129,7 +137,7 @@ class Coordinates:
     def join(self, lanes: Sequence[Tensors]) -> Tensors:
         """See `Uncut.join`."""
         flat = tf.concat([lane for (lane,) in lanes], 0)
-        if self._several:
+        if self._batched:
             flat = tf.reshape(flat[: self.total], [self._rows, self.n])
             parts = tf.split(flat, self._sizes, 1)
         else:
@@ -154,8 +162,8 @@ class Coordinates:
 
     def scale(self, lane: int, by: tf.Tensor, tensors: Tensors) -> Tensors:
         """See `Uncut.scale`."""
-        if self._several:
-            # Of the padding the last instance's, which is as good as any.
+        if self._batched:
+            # Padding takes the last optimizee's factor; its value does not matter.
             start = lane * self._size
             of = np.minimum(np.arange(start, start + self._size) // self.n, self._rows - 1)
             by = tf.gather(by, of.astype(np.int32))
@@ -165,7 +173,7 @@ class Coordinates:
         """See `Uncut.cut_state`."""
 
         def cut(leaf: tf.Tensor) -> list[tf.Tensor]:
-            if self._several:
+            if self._batched:
                 leaf = self._joined(leaf)
             if leaf.shape.rank == 0:
                 return [leaf] * self.count
@@ -176,9 +184,9 @@ class Coordinates:
         return [tf.nest.pack_sequence_as(state, list(lane)) for lane in lanes]
 
     def _joined(self, leaf: tf.Tensor) -> tf.Tensor:
-        """Makes [instances, ..., n] to [..., instances n]."""
+        """Returns [..., K n] from [K, ..., n]."""
         if leaf.shape.rank == 1:
-            # What is one number for an instance becomes one for each of its coordinates.
+            # One number of an optimizee is repeated for each of its coordinates.
             return tf.repeat(leaf, self.n)
         order = [*range(1, leaf.shape.rank - 1), 0, leaf.shape.rank - 1]
         return tf.reshape(tf.transpose(leaf, order), [*leaf.shape[1:-1], self.total])
@@ -190,7 +198,7 @@ class Coordinates:
             if leaves[0].shape.rank == 0:
                 return leaves[0]
             leaf = tf.concat(leaves, -1)[..., : self.total]
-            if not self._several:
+            if not self._batched:
                 return leaf
             leaf = tf.reshape(leaf, [*leaf.shape[:-1], self._rows, self.n])
             if old.shape.rank == 1:
@@ -205,25 +213,24 @@ Lanes = Uncut | Coordinates
 
 
 def lanes_for(
-    optimizer: TrainableOptimizer, params: Sequence[tf.Tensor], instances: int | None = None
+    optimizer: TrainableOptimizer, params: Sequence[tf.Tensor], optimizees: int | None = None
 ) -> Lanes:
-    """Returns the lanes in which `optimizer` runs fastest on this machine.
+    """Returns the lanes in which a learned optimizer runs fastest on this machine.
 
     Args:
-        optimizer: Its rule.
+        optimizer: The learned optimizer.
         params: The optimizee's parameters.
-        instances: How many optimizees, along the first axis of all tensors; None: one,
-            without that axis [None].
+        optimizees: As for `Uncut` [None].
     """
     n = sum(p.shape.num_elements() for p in params)
     if not optimizer.coordinatewise or not n:
-        return Uncut(instances)
+        return Uncut(optimizees)
     if tf.config.list_logical_devices("GPU"):
         count = 1
     else:
         wanted = max(min(cores(), n // SMALLEST_LANE), -(-n // LARGEST_LANE))
         count = max(1, min(wanted, max(MOST_LANES, cores())))
-    return Coordinates(params, count, optimizer.network.compute_dtype, instances)
+    return Coordinates(params, count, optimizer.network.compute_dtype, optimizees)
 
 
 def cores() -> int:

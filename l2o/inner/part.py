@@ -1,4 +1,4 @@
-"""The parameters that have a gradient: as in `fit`, the others take no part in an unroll."""
+"""The parameters that an unroll changes: as in `fit`, those that have a gradient."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ Tensors = list[tf.Tensor]
 
 
 class PartialProblem(Problem):
-    """A problem in some of its parameters; the rest come first in its model state.
+    """A problem in those of its parameters that have a gradient.
+
+    The other parameters come first in its model state.
 
     Args:
-        problem: The whole.
-        kinds: Of its gradients; what has none is the rest.
+        problem: The whole problem.
+        kinds: Of each parameter of the whole, what gradient it has.
     """
 
     def __init__(self, problem: Problem, kinds: Sequence[Gradient]) -> None:
@@ -29,7 +31,7 @@ class PartialProblem(Problem):
         self.name = problem.name
         self.steps_per_epoch = problem.steps_per_epoch
         self.kinds = kinds
-        self.taking = [kind is not Gradient.NONE for kind in kinds]
+        self.changing = [kind is not Gradient.NONE for kind in kinds]
 
     def init(self, seed: int) -> Instance:
         """See `Problem.init`."""
@@ -53,32 +55,32 @@ class PartialProblem(Problem):
 
     def join(self, params: Sequence[Any], model_state: Sequence[Any]) -> Instance:
         """Undoes `split`."""
-        still = self.taking.count(False)
-        return Instance(self.merge(params, model_state[:still]), list(model_state[still:]))
+        count = self.changing.count(False)
+        return Instance(self.merge(params, model_state[:count]), list(model_state[count:]))
 
     def taken(self, whole: Sequence[Any]) -> list[Any]:
-        """Returns those of the parameters that take part."""
-        return [p for p, takes in zip(whole, self.taking, strict=True) if takes]
+        """Returns the entries of the parameters that have a gradient."""
+        return [p for p, changes in zip(whole, self.changing, strict=True) if changes]
 
     def rest(self, whole: Sequence[Any]) -> list[Any]:
-        """Returns the others."""
-        return [p for p, takes in zip(whole, self.taking, strict=True) if not takes]
+        """Returns the entries of the other parameters."""
+        return [p for p, changes in zip(whole, self.changing, strict=True) if not changes]
 
     def merge(self, taken: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
         """Undoes `taken` and `rest`."""
         parts = {True: iter(taken), False: iter(rest)}
-        return [next(parts[takes]) for takes in self.taking]
+        return [next(parts[changes]) for changes in self.changing]
 
 
 class Part:
-    """What takes part of an optimizee, or of several, and of an optimizer's state for it.
+    """Splits an optimizee, and an optimizer's state for it, into what changes and the rest.
 
     Args:
-        optimizer: Whose state.
-        optimizee: The whole.
-        kinds: Of its gradients.
-        params: Of all instances; only shapes and dtypes matter.
-        state: The optimizer's, of all instances; only shapes and dtypes matter.
+        optimizer: The learned optimizer.
+        optimizee: The whole: one, or K side by side.
+        kinds: Of each parameter, what gradient it has.
+        params: Of all optimizees; only shapes and dtypes matter.
+        state: The optimizer's, of all optimizees; only shapes and dtypes matter.
     """
 
     def __init__(
@@ -111,8 +113,8 @@ class Part:
         ]
 
     def split(self, params: Tensors, model_state: Any, state: Any) -> tuple[Tensors, Tensors, Any]:
-        """Returns the parameters, the model state and the optimizer's state of the part."""
-        of = (self._params, self._problem.taking)
+        """Returns the parameters, the model state and the optimizer's state that change."""
+        of = (self._params, self._problem.changing)
         pairs = zip(tf.nest.flatten(state), self._places, strict=True)
         own = tf.nest.pack_sequence_as(state, [take(leaf, p, *of) for leaf, p in pairs])
         return (*self._problem.split(params, model_state), own)
@@ -120,8 +122,8 @@ class Part:
     def join(
         self, params: Tensors, model_state: Tensors, state: Any, before: Any
     ) -> tuple[Tensors, Tensors, Any]:
-        """Undoes `split`; the state of the rest is that of `before`."""
-        of = (self._params, self._problem.taking)
+        """Undoes `split`; the optimizer's state of the rest is that of `before`."""
+        of = (self._params, self._problem.changing)
         triples = zip(tf.nest.flatten(before), tf.nest.flatten(state), self._places, strict=True)
         leaves = [put(old, new, p, *of) for old, new, p in triples]
         whole = tf.nest.pack_sequence_as(before, leaves)
@@ -131,13 +133,13 @@ class Part:
 def part_of(
     optimizer: TrainableOptimizer, optimizee: Optimizee, carry: Any, batches: Any
 ) -> Part | None:
-    """Returns what takes part in an unroll; None: everything.
+    """Returns how to split an optimizee; None: all its parameters change.
 
     Args:
-        optimizer: Of the unroll.
+        optimizer: The learned optimizer.
         optimizee: What it optimizes.
-        carry: Where it starts.
-        batches: Its mini-batches, with an axis of steps.
+        carry: Where the unroll starts.
+        batches: Its mini-batches [T, ...], or [T, K, ...].
     """
     params, model_state, state = carry
     kinds = gradients_of(optimizee, params, model_state, batches, axes=1)

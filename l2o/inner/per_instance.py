@@ -1,4 +1,4 @@
-"""Keras' own optimizers on optimizees side by side, an optimizer for each of them."""
+"""Keras' own optimizers on optimizees side by side, one optimizer for each of them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from l2o.inner.batched import Optimizee, count_of, gradients_of, problem_of, stack, take
-from l2o.inner.unroll import value_and_gradients
+from l2o.inner.batched import (
+    Optimizee,
+    count_of,
+    gradients_of,
+    problem_of,
+    stack,
+    take,
+    value_and_gradients,
+)
 from l2o.problems import Gradient
 
 
 class PerOptimizee:
     """Keras optimizers, one for each optimizee, with variables of their own.
 
-    What a rule may do across parameters, as clipping by their norm, it must not do across
-    optimizees.
+    An optimizer may combine parameters, as clipping by the global norm does, but must not
+    combine optimizees. That is why each has its own.
 
     Args:
-        create: Returns an optimizer not built yet.
-        optimizee: What they optimize.
-        params: Of one instance; only shapes and dtypes matter.
+        create: Returns an optimizer that is not built yet.
+        optimizee: What they optimize: one, or K side by side.
+        params: Of one optimizee; only shapes and dtypes matter.
     """
 
     def __init__(
@@ -52,12 +59,12 @@ class PerOptimizee:
         return values[0] if len(values) == 1 else stack(values)
 
     def reset(self) -> None:
-        """Lets the optimizers' states start anew."""
+        """Sets the optimizers' states to their initial values."""
         for optimizer in self.optimizers:
             _assign(optimizer.variables, self._initial)
 
     def reset_diverged(self) -> None:
-        """As `reset`, for those whose state or parameters are not finite."""
+        """As `reset`, for the optimizees whose state or parameters are not finite."""
         for optimizer, variables in zip(self.optimizers, self._params, strict=True):
             finite = tf.reduce_all(
                 [
@@ -70,10 +77,10 @@ class PerOptimizee:
                 variable.assign(tf.where(finite, variable.value, value))
 
     def step(self, model_state: Any, batch: Any) -> tuple[tf.Tensor, Any]:
-        """Takes a step with each optimizee, as `fit` does; call it while tracing.
+        """Takes an inner step of each optimizee, as `fit` does; call it while tracing.
 
         Args:
-            model_state: Of all of them.
+            model_state: Of all optimizees.
             batch: A mini-batch of each.
 
         Returns:
@@ -82,27 +89,29 @@ class PerOptimizee:
         params = self.params()
         kinds = gradients_of(self.optimizee, params, model_state, batch)
         if Gradient.SPARSE in kinds:
-            f, each, after = self._natural(params, model_state, batch)
+            f, grads_of_each, after = self._with_sparse_gradients(params, model_state, batch)
         else:
             f, grads, after = value_and_gradients(self.optimizee, params, model_state, batch)
-            each = self._each(grads)
-        taking = [kind is not Gradient.NONE for kind in kinds]
-        for optimizer, own, variables in zip(self.optimizers, each, self._params, strict=True):
-            # An optimizer that expects a scaled loss scales its gradients back.
+            grads_of_each = self._each(grads)
+        with_gradient = [kind is not Gradient.NONE for kind in kinds]
+        for optimizer, own, variables in zip(
+            self.optimizers, grads_of_each, self._params, strict=True
+        ):
+            # A loss-scale optimizer divides by the scale, so it must get scaled gradients.
             pairs = [
                 (_scaled(g, optimizer), variable)
-                for g, variable, takes in zip(own, variables, taking, strict=True)
-                if takes
+                for g, variable, has_gradient in zip(own, variables, with_gradient, strict=True)
+                if has_gradient
             ]
             optimizer.apply_gradients(pairs)
         return f, after
 
-    def _natural(
+    def _with_sparse_gradients(
         self, params: list[tf.Tensor], model_state: Any, batch: Any
     ) -> tuple[tf.Tensor, list[list[Any]], Any]:
-        """As `evaluate`, with each optimizee's gradients as automatic differentiation gives them.
+        """Returns what `value_and_gradients` does, with sparse gradients where there are any.
 
-        What is vectorised has no sparse gradient: optimizees come one after the other.
+        Vectorised operations have dense gradients only, so optimizees are computed in turn.
         """
         problem = problem_of(self.optimizee)
 
@@ -123,12 +132,12 @@ class PerOptimizee:
         return tf.stack(losses), list(grads), stack(states)
 
     def finish(self) -> None:
-        """Does what Keras does after the last step: an average may replace the parameters."""
+        """Does what Keras does after the last step, such as replacing parameters by averages."""
         for optimizer, variables in zip(self.optimizers, self._params, strict=True):
             optimizer.finalize_variable_values(variables)
 
     def _each(self, tensors: list[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """Returns what belongs to each optimizee."""
+        """Returns the tensors of each optimizee."""
         if len(self.optimizers) == 1:
             return [tensors]
         return [take(tensors, k) for k in range(len(self.optimizers))]

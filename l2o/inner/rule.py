@@ -16,27 +16,27 @@ Tensors = list[tf.Tensor]
 
 
 class Rule:
-    """What the unroll needs of a learned optimizer.
+    """A learned optimizer's update rule and its vector-Jacobian product.
 
     Args:
-        optimizer: Whose `update` it is.
-        stacked: Whether all tensors have a first axis for several optimizees [False].
+        optimizer: The learned optimizer.
+        stacked: Whether all tensors have a first axis of optimizees [False].
     """
 
     def __init__(self, optimizer: TrainableOptimizer, stacked: bool = False) -> None:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
         self._is_stacked = stacked
-        self._step = compiled(self._of_several if stacked else self._update, optimizer.xla)
+        self._step = compiled(self._stacked_update if stacked else self._update, optimizer.xla)
         self._vjp: dict[bool, Callable[..., Any]] = {}
 
     @functools.cached_property
     def stacked(self) -> Rule:
-        """The same rule for several optimizees."""
+        """The same rule on tensors with a first axis of optimizees."""
         return Rule(self.optimizer, stacked=True)
 
     def values(self) -> Tensors:
-        """Returns the learned weights as they are now."""
+        """Returns the current values of the learned weights."""
         return [tf.convert_to_tensor(v.value) for v in self.weights]
 
     def _update(self, values: Tensors, *args: Any) -> Any:
@@ -45,7 +45,7 @@ class Rule:
         with keras.StatelessScope(state_mapping=mapping):
             return self.optimizer.update(*args)
 
-    def _of_several(self, values: Tensors, *args: Any) -> Any:
+    def _stacked_update(self, values: Tensors, *args: Any) -> Any:
         return _each(lambda *one: self._update(values, *one), args)
 
     def step(
@@ -54,7 +54,7 @@ class Rule:
         """See `TrainableOptimizer.update`.
 
         Args:
-            values: Of the learned weights.
+            values: Those of the learned weights.
             params: As there.
             grads: As there.
             state: As there.
@@ -72,43 +72,44 @@ class Rule:
         totals: Tensors,
         to_grads: bool,
     ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
-        """Runs a step again and goes back through it.
+        """Returns the vector-Jacobian product of a step, which it recomputes.
 
         Args:
             values: What `step` got.
             params: What `step` got.
             grads: What `step` got.
             state: What `step` got.
-            d_deltas: Cotangents of the changes it returned.
-            d_state: Cotangents of the floating leaves of the state it returned.
-            totals: Per learned weight, what is added to.
-            to_grads: Whether cotangents of `grads` are wanted.
+            d_deltas: Cotangents of the changes that `step` returned.
+            d_state: Cotangents of the floating leaves of the state that `step` returned.
+            totals: Per learned weight, a sum of cotangents.
+            to_grads: Whether to return cotangents of `grads`.
 
         Returns:
-            Cotangents of `params`, of `grads` (empty if not wanted) and of the floating
-            leaves of `state`, and the totals with the cotangents of the weights added.
+            Cotangents of `params`, of `grads` (empty without `to_grads`) and of the floating
+            leaves of `state`; the totals plus the cotangents of the learned weights.
         """
         if to_grads not in self._vjp:
 
             def vjp(*args: Any) -> Any:
-                return self._pull(*args, to_grads=to_grads)
+                return self._traced_vjp(*args, to_grads=to_grads)
 
             self._vjp[to_grads] = compiled(vjp, self.optimizer.xla)
         return self._vjp[to_grads](values, params, grads, state, d_deltas, d_state, totals)
 
-    def _pull(self, *args: Any, to_grads: bool) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+    def _traced_vjp(self, *args: Any, to_grads: bool) -> tuple[Tensors, Tensors, Tensors, Tensors]:
         values, *inputs, totals = args
 
-        def pull(*one: Any) -> Any:
-            return self._pull_one(values, *one, to_grads=to_grads)
+        def vjp(*one: Any) -> Any:
+            return self._vjp_of_one(values, *one, to_grads=to_grads)
 
-        # Not the gradient of what is vectorised: XLA would compile that at every call.
-        *cotangents, d_weights = _each(pull, inputs) if self._is_stacked else pull(*inputs)
+        # The gradient is vectorised. XLA would compile the gradient of a vectorised update at
+        # every call.
+        *cotangents, d_weights = _each(vjp, inputs) if self._is_stacked else vjp(*inputs)
         if self._is_stacked:
             d_weights = [tf.reduce_sum(d, 0) for d in d_weights]
         return (*cotangents, [a + b for a, b in zip(totals, d_weights, strict=True)])
 
-    def _pull_one(
+    def _vjp_of_one(
         self,
         values: Tensors,
         params: Tensors,
@@ -133,9 +134,9 @@ class Rule:
 
 
 def _each(function: Callable[..., Any], args: Any) -> Any:
-    """Returns what a function of several arguments returns for each index of their first axis."""
+    """Returns the values of a function at each index of the first axis of its arguments."""
     if tf.nest.flatten(args)[0].shape[0] == 1:
-        # TensorFlow would pick the only one by an operation with a sparse gradient.
+        # With one index, TensorFlow would use a gather, whose gradient is sparse.
         one = function(*tf.nest.map_structure(lambda leaf: tf.squeeze(leaf, 0), args))
         return tf.nest.map_structure(lambda leaf: leaf[tf.newaxis], one)
     return tf.vectorized_map(lambda one: function(*one), args, warn=False)
@@ -147,6 +148,6 @@ def floating(nest: Any) -> Tensors:
 
 
 def replace_floating(nest: Any, values: Sequence[tf.Tensor]) -> Any:
-    """Returns a nest with other floating leaves."""
-    left = iter(values)
-    return tf.nest.map_structure(lambda leaf: next(left) if leaf.dtype.is_floating else leaf, nest)
+    """Returns a nest with `values` as its floating leaves."""
+    rest = iter(values)
+    return tf.nest.map_structure(lambda leaf: next(rest) if leaf.dtype.is_floating else leaf, nest)

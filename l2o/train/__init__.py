@@ -7,9 +7,9 @@ from l2o.train.build import (
     resolve_config,
 )
 from l2o.train.distributed.cluster import join, use_devices
-from l2o.train.distributed.replicas import Replicas
+from l2o.train.distributed.devices import Replicas
 from l2o.train.loading import load, load_weights, pretrained
-from l2o.train.losses.meta import LossArgs
+from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.runs.directory import RunDirectory
 from l2o.train.strategies.base import BaseStrategy

@@ -18,8 +18,8 @@ from l2o.options import Directory, Seed, check, expect_object, options_of, resol
 from l2o.problems import PROBLEMS, WRAPPERS, ProblemSpec
 from l2o.registry import Registry
 from l2o.train.distributed.cluster import Distribute
-from l2o.train.distributed.replicas import Replicas
-from l2o.train.losses.meta import LossArgs
+from l2o.train.distributed.devices import Replicas
+from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.runs.directory import RunDirectory
 from l2o.train.strategies.base import BaseStrategy

@@ -15,7 +15,7 @@ from l2o.optimizer import TrainableOptimizer, saved
 from l2o.options import options_of
 from l2o.shell import command, directory_option
 from l2o.train.build import build_optimizer, optimizer_from, resolve_config
-from l2o.train.outer.training import check_optimizer
+from l2o.train.outer.state import check_optimizer
 from l2o.train.runs.directory import RunDirectory
 
 SHIPPED = Path(__file__).parent.parent / "weights"

@@ -12,7 +12,7 @@ from l2o.shell import command, operand
 from l2o.signals import stoppable
 from l2o.train.build import build_strategy, resolve_config, top_option
 from l2o.train.distributed.cluster import join
-from l2o.train.distributed.replicas import Replicas
+from l2o.train.distributed.devices import Replicas
 from l2o.train.runs.board import FOLDER, Board
 from l2o.train.runs.claim import Claim
 from l2o.train.runs.differences import differing

@@ -6,7 +6,7 @@ import l2o
 from l2o import seeds
 from l2o.evaluate import probe as module
 from l2o.evaluate.probe import probe
-from l2o.inner.unroll import value_and_gradients
+from l2o.inner.batched import value_and_gradients
 from l2o.problems import Quadratic, mlp_classifier
 from tests import odd_problems
 

@@ -7,109 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import l2o
 from l2o.inner import lanes, unroll
-from l2o.inner.batched import Batched, stack
-from l2o.problems import (
-    Instance,
-    Problem,
-    analytic,
-    conv_classifier,
-    keras_problem,
-    mlp_classifier,
-)
+from l2o.inner.batched import Batched, stack, value_and_gradients
+from l2o.problems import analytic, conv_classifier, keras_problem, mlp_classifier
 from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling
-from l2o.train.losses.teachers import Teacher
-from l2o.train.outer.meta_step import MetaStep
-
-STEPS = 5
-OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
-
-
-class Remembers(Problem):
-    """sum((x - average of the past x)^4), and a drift that differs between instances."""
-
-    name = "remembers"
-
-    def init(self, seed):
-        rng = np.random.default_rng(seed)
-        kernel = rng.normal(size=(5, 7)).astype(np.float32)
-        start = [tf.constant(kernel), tf.constant([1.0, -2.0, 0.5])]
-        return Instance(start, [tf.constant([0.3, 0.2]), tf.constant(rng.normal(), tf.float32)])
-
-    def objective(self, params, model_state, batch):
-        past, drift = model_state
-        means = tf.stack([tf.reduce_mean(p) for p in params])
-        f = sum(tf.reduce_mean((p - past[i]) ** 4) for i, p in enumerate(params))
-        f += batch * tf.math.abs(drift) + drift * tf.reduce_sum(tf.square(params[1]))
-        return f + 30.0, [0.5 * past + 0.5 * means, drift]
-
-    def batches(self, seed, start, count):
-        return tf.linspace(0.0, 1.0, count) * (1.0 + seed)
-
-
-class Outside(Remembers):
-    """As `Remembers`, with parameters first and in the middle that the loss does not depend on."""
-
-    def init(self, seed):
-        (kernel, other), state = super().init(seed)
-        return Instance([tf.ones([2]), kernel, tf.ones([3, 2]), other], state)
-
-    def objective(self, params, model_state, batch):
-        return super().objective(params[1::2], model_state, batch)
-
-
-CASES = {
-    "state": Remembers,
-    "outside": Outside,
-    "data": lambda: mlp_classifier(layers=[3], batch_size=8),
-}
-
-
-def optimizer_of(name, xla=False):
-    keras.utils.set_random_seed(1)
-    small = (
-        {"param_units": 4, "tensor_units": 3, "global_units": 2}
-        if name == "ScaleHierarchical"
-        else {"layers": (4,)}
-    )
-    made = getattr(l2o, f"{name}Optimizer")(**small)
-    made.network.set_weights([2 * w for w in made.network.get_weights()])
-    # Most of these tests would only wait for the compiler.
-    made.xla = xla
-    return made
-
-
-def started(step, seed):
-    """An optimizee, with a state that has seen as many steps as its seed says."""
-    carry = step.start(step.problem.init(seed), seed=seed)
-    state = tf.nest.map_structure(
-        lambda leaf: leaf if leaf.dtype.is_floating else leaf + seed, carry.optimizer_state
-    )
-    return carry._replace(optimizer_state=state)
-
-
-def learn(step, kind, seeds):
-    """The meta-gradient and the results of an unroll of optimizees with these seeds."""
-    # Its momentum after the first step is the gradient, to the last bit.
-    sgd = keras.optimizers.SGD(1.0, momentum=0.9)
-    sgd.build(step.optimizer.network.trainable_variables)
-    starts = [started(step, seed) for seed in seeds]
-    kept = step.optimizer.network.get_weights()
-    result, carry = getattr(step, kind)(
-        sgd, step.stack(starts), step.stream(seeds, 0, STEPS + 1), STEPS
-    )
-    step.optimizer.network.set_weights(kept)
-    gradient = np.concatenate([-m.numpy().ravel() for m in sgd.variables[2:]])
-    return gradient, type(result)(*map(np.atleast_1d, result)), carry
-
-
-def meta_step(optimizer, problem, instances, kind="train", **options):
-    step = MetaStep(optimizer, problem, instances=instances, **options)
-    if kind == "imitate":
-        create = partial(keras.optimizers.Adam, 0.1, clipnorm=0.5)
-        step.teachers = [[Teacher(create, step.optimizee, problem.init(0).params, False)]]
-    return step
+from tests.optimizees import CASES, OPTIMIZERS, STEPS, Cliff, learn, meta_step, optimizer_of
 
 
 @pytest.mark.parametrize(
@@ -162,12 +64,12 @@ def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
 
 
 def check_mean(monkeypatch, optimizer, kind, case, order):
-    # Lanes that cut instances apart, and states that are computed again.
+    # Lanes that cut optimizees apart, and states that are recomputed.
     monkeypatch.setattr(lanes, "cores", lambda: 2)
     monkeypatch.setattr(lanes, "SMALLEST_LANE", 10)
     monkeypatch.setattr(unroll, "MEMORY", 0 if case == "state" else unroll.MEMORY)
     problem = CASES[case]()
-    make = partial(meta_step, optimizer, problem, kind=kind, second_derivatives=order == "second")
+    make = partial(meta_step, optimizer, problem, kind=kind, order=order)
     alone = make(instances=1)
     expected = [learn(alone, kind, [seed]) for seed in range(3)]
     gradient, result, carry = learn(make(instances=3), kind, range(3))
@@ -183,24 +85,6 @@ def check_mean(monkeypatch, optimizer, kind, case, order):
             np.testing.assert_allclose(got[k], wanted, rtol=1e-3, atol=1e-5)
 
 
-class Cliff(Remembers):
-    """As `Remembers`, but from mini-batch 3 on the instances of odd seeds are spoilt."""
-
-    def __init__(self, how):
-        self.how = how
-
-    def batches(self, seed, start, count):
-        spoilt = (tf.range(count) >= 3) & (seed % 2 == 1)
-        return tf.where(spoilt, -1.0, super().batches(seed, start, count))
-
-    def objective(self, params, model_state, batch):
-        f, state = super().objective(params, model_state, tf.maximum(batch, 0.0))
-        if self.how == "objective":
-            return tf.where(batch < 0, np.inf, f), state
-        # A root of 0 is finite, but its gradient is not.
-        return f + tf.sqrt(tf.reduce_sum(params[1] ** 2) * tf.where(batch < 0, 0.0, 1.0)), state
-
-
 @pytest.mark.parametrize(
     ("kind", "order", "how"),
     [
@@ -212,7 +96,7 @@ class Cliff(Remembers):
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_one_that_diverges_spoils_none_and_is_reported(name, order, kind, how):
     optimizer, problem = optimizer_of(name), Cliff(how)
-    make = partial(meta_step, optimizer, problem, kind=kind, second_derivatives=order == "second")
+    make = partial(meta_step, optimizer, problem, kind=kind, order=order)
     seeds = [0, 1, 2, 4]
     alone = make(instances=1)
     each = [learn(alone, kind, [seed]) for seed in seeds]
@@ -262,7 +146,7 @@ def test_every_kind_of_problem_is_evaluated_as_alone(kind):
     streams = [problem.stream(seed, 0, 1) for seed in range(3)]
     params, model_state = stack([(list(p), list(s)) for p, s in instances])
     batch = tf.nest.map_structure(lambda b: b[0], stack(streams, axis=1))
-    run = tf.function(unroll.evaluate, autograph=False)
+    run = tf.function(value_and_gradients, autograph=False)
     together = run(Batched(problem, 3), params, model_state, batch)
     for k in range(3):
         own = tf.nest.map_structure(lambda b: b[0], streams[k])

@@ -1,4 +1,4 @@
-"""However an unroll is cut and whatever of it is kept, it is the loop written out by hand."""
+"""However an unroll is cut and whatever it records, it equals the loop written out by hand."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import l2o
 from l2o.inner import lanes, unroll
-from l2o.inner.unroll import Carry
+from l2o.inner.trajectory import Carry
 from l2o.problems import Instance, Problem
 from tests.unrolled import meta_gradient
 
@@ -68,7 +68,7 @@ def by_hand(optimizer, problem, batches, second_derivatives):
     ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("RNNProp", "ScaleBasic"))]
     + ["ScaleHierarchical"],
 )
-def test_the_gradient_of_lanes_and_stretches(monkeypatch, name, remembers, second_derivatives):
+def test_the_gradient_of_lanes_and_segments(monkeypatch, name, remembers, second_derivatives):
     keras.utils.set_random_seed(1)
     small = {"param_units": 4} if name == "ScaleHierarchical" else {"layers": (4,)}
     optimizer = getattr(l2o, f"{name}Optimizer")(**small)
@@ -81,7 +81,7 @@ def test_the_gradient_of_lanes_and_stretches(monkeypatch, name, remembers, secon
     carry = Carry(*instance, optimizer.initial_state(instance.params))
     loss, gradient = by_hand(optimizer, problem, batches, second_derivatives)
 
-    # 38 coordinates in three lanes of 16, and only every third state is kept.
+    # 38 coordinates in three lanes of 16, and only every third state is recorded.
     monkeypatch.setattr(lanes, "cores", lambda: 3)
     monkeypatch.setattr(lanes, "SMALLEST_LANE", 10)
     monkeypatch.setattr(unroll, "MEMORY", 0)

@@ -8,12 +8,18 @@ import pytest
 import tensorflow as tf
 
 import l2o
-from l2o.inner.unroll import unroll
+from l2o.inner.unroll import Unroll
 from l2o.problems import Instance, Problem
-from l2o.train.losses.meta import LossArgs
+from l2o.train.estimators import TruncatedBackprop
+from l2o.train.losses.base import LossArgs
+from l2o.train.losses.imitation import ImitationLoss
+from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.meta_step import MetaStep
 from tests import hand_designed
+
+# Seeds for an estimator that draws nothing.
+ZERO = tf.constant(0)
 
 
 class Drift(Problem):
@@ -104,9 +110,8 @@ def test_training_steps_down_the_gradient_of_the_loop_by_hand(second_derivatives
     step = MetaStep(
         optimizer,
         problem,
-        loss_args=LossArgs(**options),
-        weights=ramp,
-        second_derivatives=second_derivatives,
+        MetaLoss(LossArgs(**options), ramp),
+        estimator=TruncatedBackprop(second_derivatives=second_derivatives),
     )
     data = batches(steps)
     with tf.GradientTape() as tape:
@@ -115,7 +120,7 @@ def test_training_steps_down_the_gradient_of_the_loop_by_hand(second_derivatives
     expected = tape.gradient(total, [v.value for v in optimizer.network.trainable_variables])
     sgd = meta(optimizer)
     change, (result, _) = learned_change(
-        optimizer, lambda: step.train(sgd, step.start(problem.init(0)), data, steps)
+        optimizer, lambda: step.train(sgd, ZERO, step.start(problem.init(0)), data, steps)
     )
     np.testing.assert_allclose(result.loss, total, rtol=1e-5)
     largest = max(np.abs(g).max() for g in expected)
@@ -136,9 +141,8 @@ def test_imitation_steps_down_the_gradient_of_the_loop_by_hand(reduction):
         for r in rates
     ]
     args = LossArgs(use_log_objective=False)
-    step = MetaStep(
-        optimizer, problem, teachers=[teachers], loss_args=args, weights=ramp, reduction=reduction
-    )
+    loss = ImitationLoss(args, ramp, reduction, teachers=teachers)
+    step = MetaStep(optimizer, problem, imitation=loss)
     data = batches(steps)
 
     def taught(rate):
@@ -166,7 +170,7 @@ def test_imitation_steps_down_the_gradient_of_the_loop_by_hand(reduction):
     expected = tape.gradient(total, [v.value for v in optimizer.network.trainable_variables])
     change, (result, _) = learned_change(
         optimizer,
-        lambda: step.imitate(meta(optimizer), step.start(problem.init(0)), data, steps),
+        lambda: step.imitate(meta(optimizer), ZERO, step.start(problem.init(0)), data, steps),
     )
     np.testing.assert_allclose(result.loss, total, rtol=1e-5)
     for c, g in zip(change, expected, strict=True):
@@ -187,11 +191,11 @@ def adam_step():
 def test_what_is_not_finite_never_reaches_weights_or_meta_optimizer(adam_step, special, ran):
     step, adam = adam_step
     start = step.start(step.problem.init(0))
-    step.train(adam, start, batches(5), 5)
+    step.train(adam, ZERO, start, batches(5), 5)
     kept = [v.numpy() for v in adam.variables]
     iterations = int(adam.iterations)
     change, (result, _) = learned_change(
-        step.optimizer, lambda: step.train(adam, start, batches(5, **special), 5)
+        step.optimizer, lambda: step.train(adam, ZERO, start, batches(5, **special), 5)
     )
     assert not bool(result.finite)
     assert int(result.steps) == ran
@@ -203,7 +207,7 @@ def test_what_is_not_finite_never_reaches_weights_or_meta_optimizer(adam_step, s
         np.testing.assert_array_equal(a, b.numpy())
     # ... and a healthy unroll after it is learned from.
     change, (result, _) = learned_change(
-        step.optimizer, lambda: step.train(adam, start, batches(5), 5)
+        step.optimizer, lambda: step.train(adam, ZERO, start, batches(5), 5)
     )
     assert bool(result.finite)
     assert any((c != 0).any() for c in change)
@@ -213,7 +217,7 @@ def test_what_is_not_finite_never_reaches_weights_or_meta_optimizer(adam_step, s
 def test_one_trace_serves_all_lengths(adam_step):
     step, adam = adam_step
     for steps in (1, 2, 7, 30):
-        result, _ = step.train(adam, step.start(step.problem.init(0)), batches(steps), steps)
+        result, _ = step.train(adam, ZERO, step.start(step.problem.init(0)), batches(steps), steps)
         assert int(result.steps) == steps
     assert step.traces("train") == 1
 
@@ -221,7 +225,7 @@ def test_one_trace_serves_all_lengths(adam_step):
 @pytest.fixture(scope="module")
 def sgd_step():
     args = LossArgs(obj_train_max_multiplier=1.5, scale_objective=False, use_log_objective=False)
-    return MetaStep(hand_designed.SGD(rate=0.05, momentum=0.0), Drift(), loss_args=args)
+    return MetaStep(hand_designed.SGD(rate=0.05, momentum=0.0), Drift(), MetaLoss(args))
 
 
 class LearnedRate(hand_designed.SGD):
@@ -242,13 +246,13 @@ def test_the_multiplier_ends_training_unrolls_and_no_validation(sgd_step):
     # The reference is that of the same mini-batch, so a steep one alone ends nothing ...
     downhill = LearnedRate(0.05)
     data = batches(6) * [[3.0, 1.0]]
-    step = MetaStep(downhill, problem, loss_args=sgd_step.loss_args)
-    whole, _ = step.train(meta(downhill), step.start(problem.init(0)), data, 6)
+    step = MetaStep(downhill, problem, sgd_step.loss)
+    whole, _ = step.train(meta(downhill), ZERO, step.start(problem.init(0)), data, 6)
     assert int(whole.steps) == 6
     assert bool(whole.complete)
     # ... but uphill: each update adds what it should take away.
     uphill = LearnedRate(-0.1)
-    step = MetaStep(uphill, problem, loss_args=sgd_step.loss_args)
+    step = MetaStep(uphill, problem, sgd_step.loss)
     expected = list(by_hand(uphill, problem, data, 6, False))
     above = [float(f) > float(f_0) + 0.5 * abs(float(f_0)) for _, f, f_0 in expected]
     ran = above.index(True) + 1
@@ -258,7 +262,7 @@ def test_the_multiplier_ends_training_unrolls_and_no_validation(sgd_step):
     assert int(whole.steps) == 6
     assert bool(whole.complete)
     np.testing.assert_allclose(whole.loss, sum(float(f) for _, f, _ in expected), rtol=1e-5)
-    result, end = step.train(meta(uphill), start, data, 6)
+    result, end = step.train(meta(uphill), ZERO, start, data, 6)
     assert int(result.steps) == ran
     assert not bool(result.complete)
     np.testing.assert_allclose(result.loss, sum(float(f) for _, f, _ in expected[:ran]), rtol=1e-5)
@@ -269,7 +273,8 @@ def test_the_model_state_goes_along(sgd_step):
     problem = sgd_step.problem
     data = batches(4)
     carry = sgd_step.start(problem.init(0))
-    got = unroll(sgd_step.rule, sgd_step.rule.values(), problem, carry, data, tf.constant(4))
+    rule = sgd_step.rule
+    got = Unroll(rule, rule.values(), problem, carry, data, tf.constant(4)).forward()
     expected = list(by_hand(sgd_step.optimizer, problem, data, 4, False))
     np.testing.assert_allclose(got.objectives, [f for _, f, _ in expected], rtol=1e-6)
     np.testing.assert_allclose(got.references, [f_0 for *_, f_0 in expected], rtol=1e-6)

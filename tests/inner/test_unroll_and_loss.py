@@ -9,9 +9,12 @@ import tensorflow as tf
 
 import l2o
 from l2o.inner.rule import Rule
-from l2o.inner.unroll import Carry, Trajectory, never, unroll
+from l2o.inner.trajectory import Carry, Trajectory
+from l2o.inner.unroll import Unroll, never
 from l2o.problems import Instance, Problem, mlp_classifier
-from l2o.train.losses.meta import LossArgs, imitation_loss, meta_loss, unroll_weights
+from l2o.train.losses.base import LossArgs, step_weights
+from l2o.train.losses.imitation import ImitationLoss
+from l2o.train.losses.meta import MetaLoss
 from l2o.train.outer.meta_step import MetaStep
 from tests import hand_designed
 from tests.unrolled import meta_gradient
@@ -20,6 +23,10 @@ F = np.array([2.0, 0.5, 1.5, 0.25], np.float32)
 F_0 = np.array([2.5, 1.0, 1.2, 3.0], np.float32)
 WEIGHTS = np.array([1.0, 2.0, 0.5, 4.0], np.float32)
 NOWHERE = Carry([], [], ())
+
+
+def given(n):
+    return WEIGHTS[:n]
 
 
 def trajectory(f=F, f_0=F_0, steps=4, parameters=()):
@@ -45,7 +52,7 @@ def test_the_meta_loss_is_that_of_the_equations(scale, log, numerator):
         value = np.log(F + eps * numerator) - scale * np.log(F_0 + eps)
     else:
         value = F / (F_0 + eps) if scale else F
-    got = meta_loss(trajectory(), tf.constant(WEIGHTS), args)
+    got = MetaLoss(args, given)(trajectory(), tf.constant(4))
     np.testing.assert_allclose(got, np.sum(WEIGHTS * value), rtol=1e-6)
 
 
@@ -55,19 +62,19 @@ def test_steps_that_did_not_run_do_not_count_and_have_no_gradient():
         tape.watch(f)
         cut = trajectory(steps=2)._replace(objectives=f)
         args = LossArgs(use_numerator_epsilon=False)
-        loss = meta_loss(cut, tf.constant(WEIGHTS), args)
+        loss = MetaLoss(args, given)(cut, tf.constant(4))
     expected = np.sum((WEIGHTS * (np.log(F) - np.log(F_0 + 1e-6)))[:2])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(tape.gradient(loss, f), [0.5, 4.0, 0.0, 0.0])
 
 
-def test_unroll_weights():
+def test_step_weights():
     n = tf.constant(4)
-    np.testing.assert_array_equal(unroll_weights("sum", n, n), [1, 1, 1, 1])
-    np.testing.assert_array_equal(unroll_weights("mean", n, n), [0.25] * 4)
-    np.testing.assert_array_equal(unroll_weights("last", n, n), [0, 0, 0, 1])
-    np.testing.assert_array_equal(unroll_weights("last", n, tf.constant(2)), [0, 1, 0, 0])
-    ramp = unroll_weights(lambda n: [i / n for i in range(n)], n, n)
+    np.testing.assert_array_equal(step_weights("sum", n, n), [1, 1, 1, 1])
+    np.testing.assert_array_equal(step_weights("mean", n, n), [0.25] * 4)
+    np.testing.assert_array_equal(step_weights("last", n, n), [0, 0, 0, 1])
+    np.testing.assert_array_equal(step_weights("last", n, tf.constant(2)), [0, 1, 0, 0])
+    ramp = step_weights(lambda n: [i / n for i in range(n)], n, n)
     np.testing.assert_array_equal(ramp, [0, 0.25, 0.5, 0.75])
 
 
@@ -89,13 +96,8 @@ def test_the_imitation_loss_is_that_of_the_equations(log, reduction):
     )
     distance = getattr(np, reduction)(distances, axis=0)
     expected = np.sum(WEIGHTS * (np.log(distance + 1e-6) if log else distance))
-    got = imitation_loss(
-        trajectory(parameters=map(tf.constant, student)),
-        teachers,
-        tf.constant(WEIGHTS),
-        LossArgs(use_log_objective=log),
-        reduction,
-    )
+    loss = ImitationLoss(LossArgs(use_log_objective=log), given, reduction, lessons=teachers)
+    got = loss(trajectory(parameters=map(tf.constant, student)), tf.constant(4))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
@@ -124,7 +126,7 @@ def run(batches, steps, **options):
     carry = Carry(*instance, rule.initial_state(instance.params))
     batches = tf.constant(batches, tf.float32)
     unrolled = (Rule(rule), [], problem, carry, batches)
-    return tf.function(lambda n: unroll(*unrolled, n, **options), autograph=False)(
+    return tf.function(lambda n: Unroll(*unrolled, n).forward(**options), autograph=False)(
         tf.constant(steps)
     )
 
@@ -162,7 +164,7 @@ def test_the_unroll_ends_where_the_multiplier_says(k, batches, ran):
     expected = [3.0, 4.0, 5.0, 6.0] if batches[0, 1] < 0 else [-3.0, -4.0, -5.0, -6.0]
     np.testing.assert_allclose(got.objectives[:ran], expected[:ran])
     np.testing.assert_allclose(got.objectives[ran:], 0)
-    loss = meta_loss(got, unroll_weights("sum", tf.constant(4), tf.constant(4)), args)
+    loss = MetaLoss(args)(got, tf.constant(4))
     np.testing.assert_allclose(loss, sum(expected[:ran]), err_msg="the loss so far")
 
 
@@ -177,7 +179,7 @@ def test_an_objective_that_is_not_finite_ends_the_unroll():
     batches[2] = np.nan
     got = run(batches, 4)
     assert int(got.steps) == 2
-    assert not np.isfinite(meta_loss(got, tf.ones([4]), LossArgs()))
+    assert not np.isfinite(MetaLoss()(got, tf.constant(4)))
 
 
 def test_an_unroll_that_ends_early_has_the_gradient_of_the_shorter_one():
@@ -210,6 +212,6 @@ def test_validation_gives_the_loss_of_training_and_changes_no_weight():
     validated, _ = step.validate(carry, batches, 5)
     for a, b in zip(before, optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    trained, _ = step.train(adam, carry, batches, 5)
+    trained, _ = step.train(adam, tf.constant(0), carry, batches, 5)
     np.testing.assert_allclose(validated.loss, trained.loss, rtol=1e-5)
     assert any((a != b).any() for a, b in zip(before, optimizer.network.get_weights(), strict=True))

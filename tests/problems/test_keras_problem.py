@@ -10,7 +10,8 @@ from keras import layers
 from l2o.errors import UserError
 from l2o.inner.batched import Batched, stack
 from l2o.inner.rule import Rule
-from l2o.inner.unroll import Carry, unroll
+from l2o.inner.trajectory import Carry
+from l2o.inner.unroll import Unroll
 from l2o.problems import (
     ConvexCombination,
     Gradient,
@@ -218,8 +219,8 @@ def test_a_language_model_can_be_unrolled_and_taught():
 
     @tf.function(autograph=False)
     def run(steps):
-        end = unroll(Rule(rule), Rule(rule).values(), problem, carry, data, steps, parameters=True)
-        return end, teacher.run(carry, data, steps)
+        unroll = Unroll(Rule(rule), Rule(rule).values(), problem, carry, data, steps)
+        return unroll.forward(parameters=True), teacher.run(carry, data, steps)
 
     trajectory, taught = run(tf.constant(2))
     losses, _ = fitted(problem, rate, steps=3)

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.inner.rule import Rule
-from l2o.inner.unroll import Carry, unroll
+from l2o.inner.trajectory import Carry
+from l2o.inner.unroll import Unroll
 from l2o.problems import (
     ConvexCombination,
     GradientNoise,
@@ -237,7 +238,8 @@ def test_all_of_them_around_a_network_with_batch_norm(order):
     data = problem.batches(0, 0, steps + 1)
     carry = Carry(params, model_state, rule.initial_state(params))
     compiled = tf.function(
-        lambda n: unroll(Rule(rule), Rule(rule).values(), problem, carry, data, n), autograph=False
+        lambda n: Unroll(Rule(rule), Rule(rule).values(), problem, carry, data, n).forward(),
+        autograph=False,
     )
     got = compiled(tf.constant(steps))
 

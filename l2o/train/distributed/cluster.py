@@ -11,7 +11,8 @@ from typing import Literal
 import tensorflow as tf
 
 from l2o.errors import UserError, nearest
-from l2o.train.distributed.replicas import LOST, Replicas, lost_worker
+from l2o.train.distributed.devices import Replicas
+from l2o.train.distributed.processes import LOST, lost_worker
 
 Distribute = Literal["none", "mirrored", "multi_worker"]
 

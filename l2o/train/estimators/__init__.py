@@ -1,1 +1,11 @@
-"""Estimators of the gradient of a meta-loss."""
+"""How meta-gradients are estimated. A new estimator is a new file and a line in `ESTIMATORS`."""
+
+from l2o.registry import Registry
+from l2o.train.estimators.base import Estimate, GradientEstimator, StepResult
+from l2o.train.estimators.truncated_backprop import TruncatedBackprop
+
+ESTIMATORS: Registry[type[GradientEstimator]] = Registry(
+    "estimator", {"TruncatedBackprop": TruncatedBackprop}
+)
+
+__all__ = ["ESTIMATORS", "Estimate", "GradientEstimator", "StepResult", "TruncatedBackprop"]

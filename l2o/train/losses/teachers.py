@@ -1,4 +1,4 @@
-"""Teachers: Keras' own optimizers, run beside the student over the same mini-batches."""
+"""Teachers: Keras' own optimizers, run over the mini-batches of the student's unroll."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from l2o.inner.batched import Optimizee
+from l2o.inner.batched import Optimizee, batch_at
 from l2o.inner.per_instance import PerOptimizee
-from l2o.inner.unroll import Carry, batch_at
+from l2o.inner.trajectory import Carry, Tensors
 
 
 class Teacher:
-    """Keras optimizers that start where a student does.
+    """Keras optimizers that start where the student does.
 
     Args:
         create: As for `PerOptimizee`.
         optimizee: As for `PerOptimizee`.
         params: As for `PerOptimizee`.
-        persistent: Whether their state (momenta) lives on between unrolls.
+        persistent: Whether an unroll starts with the optimizers' state (momenta) at the end
+            of the one before.
     """
 
     def __init__(
@@ -31,27 +32,27 @@ class Teacher:
         persistent: bool,
     ) -> None:
         self.persistent = persistent
-        self._each = PerOptimizee(create, optimizee, params)
-        self.optimizers = self._each.optimizers
+        self._optimizees = PerOptimizee(create, optimizee, params)
+        self.optimizers = self._optimizees.optimizers
 
-    def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> list[tf.Tensor]:
-        """Optimizes from where the student starts; call it while tracing.
+    def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Tensors:
+        """Optimizes from the student's start; call it while tracing.
 
         Args:
-            carry: The student's start of the unroll.
-            batches: As for `unroll`.
-            steps: As for `unroll`.
+            carry: Where the student's unroll starts.
+            batches: As for `Unroll`.
+            steps: As for `Unroll`.
 
         Returns:
-            Per parameter [steps, ...]: its value after each update.
+            Per parameter [T, ...], its value after each update.
         """
-        self._each.put(carry.params)
+        self._optimizees.put(carry.params)
         if not self.persistent:
-            self._each.reset()
+            self._optimizees.reset()
 
         def step(i: tf.Tensor, model_state: Any, record: Any) -> Any:
-            _, model_state = self._each.step(model_state, batch_at(batches, i))
-            values = self._each.params()
+            _, model_state = self._optimizees.step(model_state, batch_at(batches, i))
+            values = self._optimizees.params()
             record = [array.write(i, v) for array, v in zip(record, values, strict=True)]
             return i + 1, model_state, record
 
@@ -59,6 +60,6 @@ class Teacher:
         *_, record = tf.while_loop(
             lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), carry.model_state, record)
         )
-        # A persistent state that has diverged would teach nothing ever again.
-        self._each.reset_diverged()
+        # A persistent state that is not finite would stay so.
+        self._optimizees.reset_diverged()
         return [tf.stop_gradient(array.stack()) for array in record]

@@ -25,7 +25,7 @@ from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
 from l2o.problems import KerasProblem, Problem, ProblemSpec
-from l2o.train.losses.meta import LossArgs
+from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.runs.differences import WHERE, differing, leaves
 from l2o.train.runs.directory import RunDirectory

@@ -13,9 +13,7 @@ from l2o.errors import LostWorkerError, UserError
 from l2o.problems import mlp_classifier
 from l2o.train import LossArgs, Replicas, SimpleStrategy, Training, join, use_devices
 from l2o.train.distributed.cluster import cluster
-from l2o.train.losses.teachers import Teacher
-from l2o.train.outer.meta_step import MetaStep
-from tests.inner.test_batched import CASES, OPTIMIZERS, Cliff, learn, optimizer_of
+from tests.optimizees import CASES, OPTIMIZERS, Cliff, learn, meta_step, optimizer_of
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +21,6 @@ def two():
     replicas = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     assert (replicas.count, replicas.local, replicas.first) == (2, 2, 0)
     return replicas
-
-
-def shared(optimizer, problem, instances, kind, replicas=None, **options):
-    step = MetaStep(optimizer, problem, instances=instances, replicas=replicas, **options)
-    if kind == "imitate":
-        # Clipping by the norm shows whether a teacher sees the gradients of another replica.
-        create = partial(keras.optimizers.Adam, 0.1, clipnorm=0.5)
-        step.teachers = [
-            [Teacher(create, step.optimizee, problem.init(0).params, False)]
-            for _ in step.replicas.devices
-        ]
-    return step
 
 
 def leaves(carry, count):
@@ -62,8 +48,7 @@ def leaves(carry, count):
 )
 def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_replica):
     problem, seeds = CASES[case](), range(2 * per_replica)
-    options = {"second_derivatives": order == "second"}
-    make = partial(shared, optimizer_of(name), problem, kind=kind, **options)
+    make = partial(meta_step, optimizer_of(name), problem, kind=kind, order=order)
     gradient, result, carry = learn(make(per_replica, replicas=two), kind, seeds)
     expected, wanted, end = learn(make(len(seeds)), kind, seeds)
     assert np.abs(expected).max() > 0
@@ -88,7 +73,7 @@ def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_repli
     ],
 )
 def test_a_diverged_optimizee_of_one_replica_is_left_out(two, kind, how, seeds):
-    make = partial(shared, optimizer_of("DM"), Cliff(how), kind=kind)
+    make = partial(meta_step, optimizer_of("DM"), Cliff(how), kind=kind)
     gradient, result, _ = learn(make(len(seeds) // 2, replicas=two), kind, seeds)
     expected, wanted, _ = learn(make(len(seeds)), kind, seeds)
     healthy = [seed % 2 == 0 for seed in seeds]

@@ -106,9 +106,9 @@ def test_unrolls_of_one_optimizee_chain(monkeypatch):
     (step,) = training.steps
     starts, ends = [], []
 
-    def spy(meta_optimizer, carry, batches, steps, train=step.train):
+    def spy(meta_optimizer, draws, carry, batches, steps, train=step.train):
         starts.append(carry)
-        result, end = train(meta_optimizer, carry, batches, steps)
+        result, end = train(meta_optimizer, draws, carry, batches, steps)
         ends.append(end)
         return result, end
 
@@ -127,9 +127,9 @@ def test_persistent_keeps_the_internal_state_when_the_optimizee_is_replaced(pers
     run(training)
     run(training)
     if persistent:
-        assert int(training.kept_states[0][0].t) == 2 * 2 * 5
+        assert int(training.state.optimizer_states[0][0].t) == 2 * 2 * 5
     else:
-        assert training.kept_states == [[None]]
+        assert training.state.optimizer_states == [[None]]
 
 
 def test_a_diverged_optimizee_is_counted_replaced_and_never_learned_from():
@@ -140,7 +140,7 @@ def test_a_diverged_optimizee_is_counted_replaced_and_never_learned_from():
     assert [u.finite for u in unrolls] == [False] * 4
     assert [u.steps for u in unrolls] == [8] * 4, "the eighth update ends it"
     assert len(problem.inits) == 4
-    assert training.kept_states == [[None]]
+    assert training.state.optimizer_states == [[None]]
     for a, b in zip(before, training.optimizer.network.weights, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
     assert int(training.meta_optimizer.iterations) == 0
@@ -163,7 +163,7 @@ def test_of_optimizees_side_by_side_only_the_diverged_one_is_replaced():
     assert [u.finite for u in unrolls] == [True, False, True, True, True, True]
     assert [u.steps for u in unrolls] == [10, 8, 10, 10, 10, 10]
     assert len(set(problem.inits)) == 4
-    states = training.kept_states[0]
+    states = training.state.optimizer_states[0]
     assert [int(state.t) for state in states] == [20, 10, 20], "a fresh one for a fresh optimizee"
     assert int(training.meta_optimizer.iterations) == 2
     for a, b in zip(states[0].m, states[2].m, strict=True):
@@ -235,7 +235,7 @@ def test_a_persistent_teacher_that_diverges_teaches_again_later():
     rate = {"class_name": "SGD", "config": {"learning_rate": 1e30, "momentum": 0.9}}
     training = make(Parabola(), repeat=2, depth=2, persistent=True, teachers=[rate], p_teacher=1.0)
     assert [u.finite for u in run(training, p_teacher=1.0)] == [False, False]
-    ((teacher,),) = training.steps[0].teachers
+    (teacher,) = training.steps[0].imitation.teachers
     (optimizer,) = teacher.optimizers
     assert all(np.isfinite(v.numpy()).all() for v in optimizer.variables)
     # One that stays finite lives on.

@@ -1,10 +1,10 @@
-"""Replicas: the copies of a meta-step that share its optimizees, on devices and machines."""
+"""Processes: what the machines of one run tell each other, and what happens if one is lost."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,7 @@ import tensorflow as tf
 from l2o.disk.packing import pack, unpack
 from l2o.errors import LostWorkerError, UserError
 
-Tensors = list[tf.Tensor]
-
-# What TensorFlow raises in one worker when another has gone.
+# What TensorFlow raises in a worker after another one was lost.
 LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -25,86 +23,39 @@ LOST = (
 )
 
 
-class Replicas:
-    """Copies of a computation, each with a part of the work; all of them hold its sum.
+class Processes:
+    """The processes that share a run, one per machine. They exchange bytes with each other.
 
-    Each process has the same number of them. What only one process may do (write, decide)
-    is done by the chief, which has the first.
+    The chief, process 0, does what only one process may do: it writes files and decides.
 
     Args:
-        strategy: Of `tf.distribute`, made for them; None: there is one [None].
-        processes: How many processes share them [1].
-        index: Which of those this is [0].
+        strategy: The `tf.distribute` strategy that connects them; None if there is one.
+        processes: How many there are.
+        index: The number of this one.
     """
 
-    def __init__(
-        self, strategy: tf.distribute.Strategy | None = None, processes: int = 1, index: int = 0
-    ) -> None:
-        self.count = strategy.num_replicas_in_sync if strategy else 1
-        # One alone needs no strategy, which would only cost it time.
-        self._strategy = strategy if self.count > 1 else None
+    def __init__(self, strategy: tf.distribute.Strategy | None, processes: int, index: int) -> None:
+        self._strategy = strategy
         self.processes = processes
         self.index = index
-        self.devices = list(self._strategy.extended.worker_devices) if self._strategy else [""]
-        self.local = len(self.devices)
-        # The number of this process's first among all.
-        self.first = index * self.local
         self._gather = tf.function(
             self._gather_once, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
         )
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes and decides."""
+        """Whether this process is the chief."""
         return self.index == 0
 
-    def each(self, function: Callable[[int], Any]) -> list[Any]:
-        """Returns what a function returns for each replica of this process, run on its device.
-
-        Args:
-            function: k -> whatever the k-th of them shall do; called while tracing.
-        """
-        # Not in a replica context of TensorFlow's: what Keras does there (scale a loss by the
-        # number of replicas, add up gradients, synchronize layers) joins parts of one model,
-        # and these are optimizees that must not know of each other.
-        done = []
-        for k, device in enumerate(self.devices):
-            with tf.device(device):
-                done.append(function(k))
-        return done
-
-    def total(self, parts: Sequence[Sequence[tf.Tensor]]) -> Tensors:
-        """Returns sums over all replicas, those of other processes too.
-
-        Args:
-            parts: For each replica of this process the same tensors, numbers of any dtype;
-                they are added up in that of the first.
-        """
-        if self._strategy is None:
-            return list(parts[0])
-        like = parts[0]
-        # One operation for all of them: what a small one costs is to start it.
-        flat = self.each(
-            lambda k: tf.concat([tf.reshape(tf.cast(t, like[0].dtype), [-1]) for t in parts[k]], 0)
-        )
-        values = self._strategy.experimental_distribute_values_from_function(
-            lambda context: flat[context.replica_id_in_sync_group - self.first]
-        )
-        summed = self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
-        split = tf.split(summed, [t.shape.num_elements() for t in like])
-        return [
-            tf.cast(tf.reshape(part, t.shape), t.dtype) for part, t in zip(split, like, strict=True)
-        ]
-
     def exchange(self, blob: bytes) -> list[bytes]:
-        """Returns what each process gave; all of them have to call it at the same point."""
+        """Returns the blob of each process, by number; all processes must call it together."""
         if self.processes == 1:
             return [blob]
         words = np.frombuffer(blob + b"\0" * (-len(blob) % 4), np.int32)
         head = np.array([self.index, len(blob)], np.int32)
         sizes, everything = self._gather(np.concatenate([head, words]))
         parts = np.split(everything.numpy(), np.cumsum(sizes.numpy())[:-1])
-        # TensorFlow has an order of its own, and all replicas of a process give the same.
+        # TensorFlow gathers in an order of its own, once for each replica of a process.
         given = {int(part[0]): part[2:].tobytes()[: part[1]] for part in parts}
         return [given[index] for index in range(self.processes)]
 
@@ -115,7 +66,7 @@ class Replicas:
         return sizes, self._strategy.gather(every(lambda _: tf.identity(words)), 0)
 
     def from_chief(self, make: Callable[[], bytes | None]) -> bytes:
-        """Returns what `make` returns in the chief; the others do not call it.
+        """Returns, in all processes, what `make` returns in the chief, which alone calls it.
 
         Raises:
             UserError: In all processes, if `make` raises it.
@@ -134,7 +85,7 @@ class Replicas:
         return answer[1:]
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the arrays of all processes; where names are the same, this process's."""
+        """Returns the arrays of all processes; of equal names, the array of this process."""
         if self.processes == 1:
             return dict(arrays)
         found: dict[str, np.ndarray] = {}
@@ -144,7 +95,7 @@ class Replicas:
 
     @contextmanager
     def lost_workers_reported(self) -> Iterator[None]:
-        """Raises LostWorkerError for what TensorFlow raises when another process has gone."""
+        """Turns what TensorFlow raises after another worker was lost into a LostWorkerError."""
         try:
             yield
         except LOST as error:
@@ -156,12 +107,12 @@ class Replicas:
         """Checks that all workers have the same config.
 
         Args:
-            config: This one's, JSON values.
+            config: That of this process, JSON values.
             differing: (config, config) -> the paths where they differ.
 
         Raises:
-            UserError: In all of them, if one has another than the chief, or another number
-                of devices.
+            UserError: In all workers, if the config of one, or its number of devices, differs
+                from the chief's.
         """
         try:
             chief, *others = map(json.loads, self.exchange(json.dumps(config).encode()))
@@ -179,7 +130,7 @@ class Replicas:
 
 
 def lost_worker(error: tf.errors.OpError) -> LostWorkerError:
-    """Returns what an error of TensorFlow means that tells of another worker's end."""
+    """Returns the LostWorkerError for an error of TensorFlow that a lost worker causes."""
     return LostWorkerError(
         f"lost another worker ({_first_line(error)}); finished periods are kept: start all workers "
         "again to go on"
@@ -187,6 +138,6 @@ def lost_worker(error: tf.errors.OpError) -> LostWorkerError:
 
 
 def _first_line(error: tf.errors.OpError) -> str:
-    # TensorFlow says the same in many lines, and names its own nodes before it.
+    # TensorFlow repeats its message in many lines and adds the names of its own nodes.
     lines = [re.sub(r"{{.*?}}", "", line).strip() for line in error.message.splitlines()]
     return next((line for line in lines if "aborted" in line), (lines or [""])[0])[:200]
