@@ -15,6 +15,7 @@ from l2o import keras_optimizers, seeds
 from l2o.errors import UserError
 from l2o.inner.rule import Rule
 from l2o.inner.unroll import Carry
+from l2o.keras_optimizers import OptimizerSpec
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import PYTHON_ONLY, Count, Probability, check_given, expect
 from l2o.problems import Problem, ProblemSpec
@@ -69,17 +70,18 @@ class Training:
     Args:
         optimizer: What is trained.
         problems: What it is trained on.
-        meta_optimizer: Applies meta-gradients; a resolved spec of a Keras optimizer.
+        meta_optimizer: Applies meta-gradients: a Keras optimizer, or its spec
+            `{"class_name", "config"}`. Of an object the options are used, not its state.
         loss_args: See `LossArgs`.
         validation_problems: What a validation runs on; none: the problems it is
             trained on [none].
         unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
             only) or a callable that takes the int n and returns an [n] tensor ["sum"].
-        teachers: Keras optimizers, `{"class_name", "config"}`, to imitate [none].
+        teachers: Keras optimizers to imitate, given as `meta_optimizer` is [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
-        imitation_optimizer: Spec of a separate Keras optimizer for imitation, for losses
-            of another magnitude; None: the meta-optimizer [None].
+        imitation_optimizer: A separate Keras optimizer for imitation, for losses of another
+            magnitude, given as `meta_optimizer` is; None: the meta-optimizer [None].
         strategy: How distances to several teachers are reduced ["mean"].
         epochs: Passes over the data per iteration; the last unroll is completed [1].
         depth: Unrolls before the optimizee is replaced; 0: not within an iteration [0].
@@ -101,14 +103,14 @@ class Training:
         self,
         optimizer: TrainableOptimizer,
         problems: Sequence[ProblemSpec | Problem],
-        meta_optimizer: Mapping[str, Any],
+        meta_optimizer: OptimizerSpec,
         loss_args: LossArgs,
         *,
         validation_problems: Annotated[Sequence[ProblemSpec | Problem], PYTHON_ONLY] = (),
         unroll_weights: UnrollWeights = "sum",
-        teachers: Sequence[dict[str, Any]] = (),
+        teachers: Sequence[OptimizerSpec] = (),
         p_teacher: Probability = 0.0,
-        imitation_optimizer: dict[str, Any] | None = None,
+        imitation_optimizer: OptimizerSpec | None = None,
         strategy: Reduction = "mean",
         epochs: Count = 1,
         depth: Annotated[int, Ge(0)] = 0,
@@ -118,6 +120,10 @@ class Training:
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
+        teachers = keras_optimizers.specs_of(teachers, "training/teachers")
+        imitation_optimizer = keras_optimizers.spec_of(
+            imitation_optimizer, "training/imitation_optimizer"
+        )
         check_given(Training, locals(), "training")
         expect(TrainableOptimizer, optimizer, "optimizer")
         expect(LossArgs, loss_args, "loss_args")
