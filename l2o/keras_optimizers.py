@@ -62,7 +62,7 @@ def resolve(spec: Any, path: str) -> dict[str, Any]:
 
     Args:
         spec: What the config says; `class_name` is "Adam" where it says none. Or an optimizer
-            object, see `spec_of`.
+            object, see `spec_of_object`.
         path: Where it says so (`optimizer`).
 
     Returns:
@@ -71,10 +71,10 @@ def resolve(spec: Any, path: str) -> dict[str, Any]:
     Raises:
         UserError: For an unknown class or argument, or a value of the wrong type.
     """
-    return _resolve(spec_of(spec, path), path, KERAS_OPTIMIZERS, default="Adam")
+    return _resolve(spec_of_object(spec, path), path, KERAS_OPTIMIZERS, default="Adam")
 
 
-def spec_of(optimizer: Any, path: str) -> Any:
+def spec_of_object(optimizer: Any, path: str) -> Any:
     """Returns the spec of a Keras optimizer object; returns anything else as it is.
 
     The spec has the object's options. The object's state, and the object itself, are not used.
@@ -95,6 +95,9 @@ def spec_of(optimizer: Any, path: str) -> Any:
             f"expected one of Keras' own optimizers; got a {type(optimizer).__module__}.{name}",
             path,
         )
+    excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+    if any(getattr(optimizer, attribute, None) for attribute in excluded):
+        raise UserError("no spec describes exclude_from_weight_decay: expected none", path)
     config = optimizer.get_config()
     rate = config["learning_rate"]
     if isinstance(rate, dict):
@@ -113,11 +116,11 @@ def spec_of(optimizer: Any, path: str) -> Any:
     return {"class_name": name, "config": given}
 
 
-def specs_of(optimizers: Any, path: str) -> Any:
-    """Returns `spec_of` each element of a sequence; returns anything else as it is."""
+def specs_of_objects(optimizers: Any, path: str) -> Any:
+    """Returns a sequence with each object in it as its spec; returns anything else as it is."""
     if not isinstance(optimizers, (list, tuple)):
         return optimizers
-    return [spec_of(optimizer, f"{path}/{i}") for i, optimizer in enumerate(optimizers)]
+    return [spec_of_object(optimizer, f"{path}/{i}") for i, optimizer in enumerate(optimizers)]
 
 
 def create(spec: dict[str, Any]) -> keras.optimizers.Optimizer:

@@ -93,8 +93,16 @@ def test_an_object_that_no_spec_describes_is_refused():
 
     for given in (Adam(), keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())):
         assert refused(given).startswith("here: expected one of Keras' own optimizers; got a ")
-    for rate in (Halving(), lambda: 0.5):
+
+    def half():
+        return 0.5
+
+    for rate in (Halving(), half):
         words = "here/config/learning_rate: expected a number or one of Keras' own schedules; got a"
         assert refused(keras.optimizers.SGD(rate)).startswith(words)
+    for chosen in ({"var_names": ["bias"]}, {"var_list": [keras.Variable(1.0)]}):
+        decayed = keras.optimizers.AdamW()
+        decayed.exclude_from_weight_decay(**chosen)
+        assert "no spec describes exclude_from_weight_decay" in refused(decayed)
     # What a spec may not say, an object may not either.
     assert "ema_overwrite_frequency" in refused(keras.optimizers.SGD(use_ema=True))

@@ -70,18 +70,19 @@ class Training:
     Args:
         optimizer: What is trained.
         problems: What it is trained on.
-        meta_optimizer: Applies meta-gradients: a Keras optimizer, or its spec
-            `{"class_name", "config"}`. Of an object the options are used, not its state.
+        meta_optimizer: The Keras optimizer that applies meta-gradients, an object or a
+            `{"class_name", "config"}`. An object's options are used, not its state.
         loss_args: See `LossArgs`.
         validation_problems: What a validation runs on; none: the problems it is
             trained on [none].
         unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
             only) or a callable that takes the int n and returns an [n] tensor ["sum"].
-        teachers: Keras optimizers to imitate, given as `meta_optimizer` is [none].
+        teachers: Keras optimizers to imitate: a `{"class_name", "config"}` for each; from
+            Python, objects too [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
-        imitation_optimizer: A separate Keras optimizer for imitation, for losses of another
-            magnitude, given as `meta_optimizer` is; None: the meta-optimizer [None].
+        imitation_optimizer: A separate Keras optimizer for imitation, whose losses have another
+            magnitude: its spec; from Python, an object too; None: the meta-optimizer [None].
         strategy: How distances to several teachers are reduced ["mean"].
         epochs: Passes over the data per iteration; the last unroll is completed [1].
         depth: Unrolls before the optimizee is replaced; 0: not within an iteration [0].
@@ -120,8 +121,8 @@ class Training:
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
-        teachers = keras_optimizers.specs_of(teachers, "training/teachers")
-        imitation_optimizer = keras_optimizers.spec_of(
+        teachers = keras_optimizers.specs_of_objects(teachers, "training/teachers")
+        imitation_optimizer = keras_optimizers.spec_of_object(
             imitation_optimizer, "training/imitation_optimizer"
         )
         check_given(Training, locals(), "training")

@@ -7,6 +7,7 @@ a description in place of each object. It is only compared; nothing is built fro
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -53,7 +54,7 @@ def account_of(training: Trained, strategy: Plan, seed: int) -> dict[str, Any]:
         "loss_args": describe(training.loss_args),
         "optimizer": _with_current_rate(training.meta_spec, training.meta_optimizer),
         "strategy_constructor": _class(type(strategy)),
-        "strategy": _options(strategy),
+        "strategy": {**_options(strategy), **_required(strategy)},
     }
 
 
@@ -78,11 +79,12 @@ def check(run: RunDirectory, training: Trained, strategy: Plan, seed: int) -> No
         before, after = (_comparable(account, training, strategy) for account in (old, new))
         changed = differing(before, after)
         fixed = [path for path in changed if not path.startswith("strategy/")]
-        if fixed or (
-            changed
-            and not _would_have_run(strategy, rows, training.p_teacher, old["strategy"], new)
-        ):
-            raise _refusal(run, len(rows), fixed or changed, old, new)
+        if fixed:
+            raise _refusal(run, len(rows), fixed, old, new)
+        if changed:
+            past = _past_strategy(strategy, before["strategy"], after["strategy"])
+            if past is None or not strategy.would_have_run(past, rows, training.p_teacher):
+                raise _refusal(run, len(rows), changed, old, new)
     if config is None:
         if old != new:
             run.write_account(new)
@@ -90,23 +92,22 @@ def check(run: RunDirectory, training: Trained, strategy: Plan, seed: int) -> No
         run.write_config({**config, "strategy": new["strategy"]})
 
 
-def _would_have_run(
-    strategy: Plan,
-    rows: Sequence[Any],
-    p_teacher: float,
-    old_options: Mapping[str, Any],
-    new: Mapping[str, Any],
-) -> bool:
+def _past_strategy(
+    strategy: Plan, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Plan | None:
+    """Returns the strategy that a run had until now; None: its account cannot tell."""
     options = {}
-    for name, value in old_options.items():
-        if not differing({name: value}, {name: new["strategy"].get(name)}):
+    for name, value in before.items():
+        if not hasattr(strategy, name):
+            continue
+        if not differing({name: value}, {name: after.get(name)}):
             # The option itself, since its description cannot stand for a function.
             options[name] = getattr(strategy, name)
         elif is_data(value):
             options[name] = value
         else:
-            return False
-    return strategy.would_have_run(type(strategy)(**options), rows, p_teacher)
+            return None
+    return type(strategy)(**options)
 
 
 def _refusal(
@@ -139,7 +140,9 @@ def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -
         options = options_of(type(target)).items()
         defaults = {name: describe(option.default) for name, option in options}
         done[section] = {**defaults, **account[section]}
-    # A config has it, and so has the account of an older version.
+    # The account of an older version lacks these.
+    done["strategy"] = {**_required(strategy), **done["strategy"]}
+    # A config has the name, and so has the account of an older version.
     done["network"].pop("name", None)
     done["optimizer"] = _with_rounded_rate(done["optimizer"])
     done["training"] = {
@@ -178,6 +181,13 @@ def _class(kind: type) -> str:
 def _options(target: Any) -> dict[str, Any]:
     names = [name for name in options_of(type(target)) if hasattr(target, name)]
     return {name: describe(getattr(target, name)) for name in names}
+
+
+def _required(target: Any) -> dict[str, Any]:
+    """Returns the constructor arguments without a default that a user's class may have."""
+    parameters = inspect.signature(type(target)).parameters.values()
+    names = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return {name: describe(getattr(target, name)) for name in names if hasattr(target, name)}
 
 
 def _with_current_rate(

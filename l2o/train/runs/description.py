@@ -25,24 +25,17 @@ _NAMES = {"name", "build_config", "inbound_nodes", "input_layers", "output_layer
 _OBJECT = "object"
 
 
-def describe(value: Any) -> Any:
+def describe(value: Any, depth: int = 0) -> Any:
     """Returns a JSON value that describes any object.
 
     Numbers, strings, lists and mappings describe themselves. A function is described by its
     name, an array by its shape, type and content, any other object by its class and parts.
+
+    Args:
+        value: The object.
+        depth: The number of objects around it [0].
     """
-    return _describe(value)
-
-
-def is_data(description: Any) -> bool:
-    """Returns whether a description contains no object, so that it is the value itself."""
-    if isinstance(description, Mapping):
-        return _OBJECT not in description and all(map(is_data, description.values()))
-    return not isinstance(description, list) or all(map(is_data, description))
-
-
-def _describe(value: Any, depth: int = 0) -> Any:
-    inner = functools.partial(_describe, depth=depth + 1)
+    inner = functools.partial(describe, depth=depth + 1)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -66,6 +59,13 @@ def _describe(value: Any, depth: int = 0) -> Any:
     if inspect.isroutine(value) or isinstance(value, type):
         return {_OBJECT: value.__qualname__}
     return {_OBJECT: type(value).__qualname__, **_parts(value, inner)}
+
+
+def is_data(description: Any) -> bool:
+    """Returns whether a description contains no object, so that it is the value itself."""
+    if isinstance(description, Mapping):
+        return _OBJECT not in description and all(map(is_data, description.values()))
+    return not isinstance(description, list) or all(map(is_data, description))
 
 
 def _parts(value: Any, inner: Callable[[Any], Any]) -> dict[str, Any]:

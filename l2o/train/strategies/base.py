@@ -41,6 +41,9 @@ class Finished(NamedTuple):
 class BaseStrategy:
     """Plans one period after another; holds options only, no training and no directory.
 
+    A subclass holds each constructor argument in an attribute of the same name: a run that goes
+    on compares them with those it began with.
+
     Args:
         epochs_per_period: Rounds of a period; each trains one iteration on each problem [10].
         max_dropped: The run stops after a period in which more than this share of the unrolls

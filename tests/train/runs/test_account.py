@@ -13,8 +13,11 @@ from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Booth, Matyas, Quadratic, RandomScaling, keras_problem
 from l2o.train import (
+    BaseStrategy,
     CurriculumLearningStrategy,
+    Finished,
     LossArgs,
+    Period,
     RunDirectory,
     Runner,
     SimpleStrategy,
@@ -23,6 +26,7 @@ from l2o.train import (
     session,
 )
 from l2o.train.runs import account
+from l2o.train.strategies.schedules import Fixed
 from tests.running import build_runner
 
 X = np.arange(24.0).reshape(8, 3)
@@ -268,6 +272,38 @@ def test_a_curriculum_too(tmp_path):
     with pytest.raises(UserError, match="strategy/schedule"):
         curriculum(schedule=[3, 3], max_stages=1).train()
     assert len(curriculum(schedule=[2, 3, 4], max_stages=2).train()) >= before
+
+
+class Listed(BaseStrategy):
+    """A user's own strategy; its lengths have no default."""
+
+    def __init__(self, lengths, **options):
+        super().__init__(**options)
+        self.lengths = lengths
+
+    def plan(self, rows):
+        i = len(rows)
+        return Period(0, i, Fixed(self.lengths[i])) if i < len(self.lengths) else Finished("done")
+
+    def share_done(self, rows):
+        return len(rows) / len(self.lengths)
+
+
+def test_an_argument_without_a_default_counts_too(tmp_path):
+    def listed(*lengths, **options):
+        strategy = Listed(list(lengths), epochs_per_period=1, **options)
+        return Runner(make(None).training, strategy, RunDirectory(tmp_path))
+
+    listed(2).train()
+    with pytest.raises(UserError, match=r"strategy/lengths \(\[2\] there, \[3, 2\] here\)"):
+        listed(3, 2).train()
+    assert len(listed(2, 3, max_dropped=1).train()) == 2
+    # The account of an older version did not have it.
+    run = RunDirectory(tmp_path)
+    old = run.read_account()
+    del old["strategy"]["lengths"]
+    run.write_account(old)
+    assert len(listed(2, 3, 4, max_dropped=0.9).train()) == 3
 
 
 CONFIG = {
