@@ -10,10 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from pydantic import InstanceOf
 
 from l2o.errors import UserError, nearest
 from l2o.options import expect_object
 from l2o.registry import Registry
+
+# A spec, or from Python an optimizer object whose options make one.
+OptimizerSpec = dict[str, Any] | InstanceOf[keras.optimizers.Optimizer]
 
 # Arguments of every Keras optimizer whose default, None, does not tell their type.
 COMMON = {
@@ -57,7 +61,8 @@ def resolve(spec: Any, path: str) -> dict[str, Any]:
     """Checks `{"class_name": ..., "config": {...}}` and writes every default out.
 
     Args:
-        spec: What the config says; `class_name` is "Adam" where it says none.
+        spec: What the config says; `class_name` is "Adam" where it says none. Or an optimizer
+            object, see `spec_of_object`.
         path: Where it says so (`optimizer`).
 
     Returns:
@@ -66,7 +71,56 @@ def resolve(spec: Any, path: str) -> dict[str, Any]:
     Raises:
         UserError: For an unknown class or argument, or a value of the wrong type.
     """
-    return _resolve(spec, path, KERAS_OPTIMIZERS, default="Adam")
+    return _resolve(spec_of_object(spec, path), path, KERAS_OPTIMIZERS, default="Adam")
+
+
+def spec_of_object(optimizer: Any, path: str) -> Any:
+    """Returns the spec of a Keras optimizer object; returns anything else as it is.
+
+    The spec has the object's options. The object's state, and the object itself, are not used.
+
+    Args:
+        optimizer: The object, built or not.
+        path: Where a config has its spec (`optimizer`).
+
+    Raises:
+        UserError: If no spec describes it: its class or its learning rate is not Keras' own.
+    """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        return optimizer
+    name = type(optimizer).__name__
+    # A user's class may have the name of Keras' own.
+    if KERAS_OPTIMIZERS.entries.get(name) is not type(optimizer):
+        raise UserError(
+            f"expected one of Keras' own optimizers; got a {type(optimizer).__module__}.{name}",
+            path,
+        )
+    excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+    if any(getattr(optimizer, attribute, None) for attribute in excluded):
+        raise UserError("no spec describes exclude_from_weight_decay: expected none", path)
+    config = optimizer.get_config()
+    rate = config["learning_rate"]
+    if isinstance(rate, dict):
+        if not str(rate.get("module")).startswith("keras."):
+            raise UserError(
+                f"expected a number or one of Keras' own schedules; got a {rate['class_name']}",
+                f"{path}/config/learning_rate",
+            )
+        config["learning_rate"] = {key: rate[key] for key in ("class_name", "config")}
+    else:
+        # Keras holds 0.01 as a float32. The shortest number that is this float32 is 0.01 again.
+        config["learning_rate"] = float(str(np.asarray(optimizer.learning_rate)[()]))
+    # Keras numbers the names, and writes some defaults in another way than it takes them.
+    defaults = {**type(optimizer)().get_config(), "name": config["name"]}
+    given = {key: value for key, value in config.items() if value != defaults[key]}
+    return {"class_name": name, "config": given}
+
+
+def specs_of_objects(optimizers: Any, path: str) -> Any:
+    """Returns a sequence with each object in it as its spec; returns anything else as it is."""
+    if not isinstance(optimizers, (list, tuple)):
+        return optimizers
+    return [spec_of_object(optimizer, f"{path}/{i}") for i, optimizer in enumerate(optimizers)]
 
 
 def create(spec: dict[str, Any]) -> keras.optimizers.Optimizer:

@@ -282,7 +282,7 @@ def _takes_function(annotation: Any) -> bool:
 _TYPE_ERRORS = {
     "int_type", "int_from_float", "float_type", "string_type", "bool_type", "list_type",
     "tuple_type", "dict_type", "none_required", "callable_type", "literal_error",
-    "is_instance_of", "dataclass_type", "missing", "too_long",
+    "is_instance_of", "dataclass_type", "missing", "too_long", "needs_python_object",
 }  # fmt: skip
 
 
@@ -306,6 +306,8 @@ def describe(annotation: Any) -> str:
         return f"a list of {len(arguments)} ({', '.join(describe(a) for a in arguments)})"
     if origin is Callable:
         return ""  # callables are for the Python API, not for configs
+    if inspect.isclass(annotation) and issubclass(annotation, keras.optimizers.Optimizer):
+        return ""  # and so are objects
     if origin in (Sequence, list, tuple):
         item = describe(arguments[0])
         return f"a list of {item.removeprefix('an ').removeprefix('a ')}s"

@@ -26,9 +26,10 @@ from l2o.inner.batched import take
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
-from l2o.train import STRATEGIES, RunDirectory, build_strategy, join, resolve_config
+from l2o.train import STRATEGIES, RunDirectory, join, resolve_config
 from tests.problems.test_analytic import FORMULAS
 from tests.problems.test_datasets import drawn, prepare
+from tests.running import build_runner
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = runpy.run_path(str(ROOT / "docs/make_options.py"))["documented"]()
@@ -100,7 +101,7 @@ class Run(NamedTuple):
     """A run of one or a few tiny periods: its weights before and after, and all its unrolls."""
 
     config: dict[str, Any]
-    strategy: Any
+    runner: Any
     initial: list[np.ndarray]
     weights: list[np.ndarray]
     rows: list[Any]
@@ -108,7 +109,7 @@ class Run(NamedTuple):
 
     @property
     def training(self):
-        return self.strategy.training
+        return self.runner.training
 
     @property
     def network(self):
@@ -165,7 +166,7 @@ def cached_run(overrides, constructor, strategy, prepare, validates):
     unless a test is about it.
     """
     config = resolve_config(merge_overrides(base_config(constructor, strategy), overrides))
-    made = build_strategy(config)
+    made = build_runner(config)
     if not validates:
         made._validate = lambda period, report: 0.0
     if prepare:
@@ -176,9 +177,9 @@ def cached_run(overrides, constructor, strategy, prepare, validates):
     return Run(config, made, initial, weights_of(made), rows, steps)
 
 
-def weights_of(strategy):
+def weights_of(runner):
     """The learned weights, as a checkpoint has them."""
-    state = strategy.training.save_state()
+    state = runner.training.save_state()
     return [state[f"network/{i}"] for i in range(sum(n.startswith("network/") for n in state))]
 
 
@@ -901,14 +902,14 @@ for _strategy in STRATEGY_OPTIONS:
         assert usual.rows[0].unrolls == 1
 
 
-def dropping(strategy):
+def dropping(runner):
     """Makes all losses of training not finite."""
-    original = strategy.training.train
+    original = runner.training.train
 
     def train(*args):
         return (unroll._replace(finite=False) for unroll in original(*args))
 
-    strategy.training.train = train
+    runner.training.train = train
 
 
 for _strategy in STRATEGY_OPTIONS:
@@ -936,7 +937,7 @@ for _strategy in STRATEGY_OPTIONS:
         with TemporaryDirectory() as folder:
             config = {**typed.config, "strategy": {**typed.config["strategy"], periods[name]: 4}}
             directory = RunDirectory(folder)
-            rows = build_strategy(config, directory).train()
+            rows = build_runner(config, directory).train()
             kept = [r.period for r in rows if directory.checkpoint_path(0, r.period).exists()]
             assert (len(rows), kept) == (4, [0, 3])
 
@@ -987,9 +988,9 @@ def lengths(run):
     return [list(dict.fromkeys(s.length for s in steps)) for steps in (run.trained, run.validated)]
 
 
-def improving(strategy):
+def improving(runner):
     """Makes the first period of each of two stages validate better than all before."""
-    original, calls = strategy._validate, Counter()
+    original, calls = runner._validate, Counter()
 
     def validate(period, report):
         original(period, report)
@@ -997,7 +998,7 @@ def improving(strategy):
         opens_stage = calls[period.stage] == 1
         return 0.0 if opens_stage else (-1.0 if period.stage < 2 else 1.0)
 
-    strategy._validate = validate
+    runner._validate = validate
 
 
 curriculum = partial(case, strategy="CurriculumLearning")
@@ -1489,7 +1490,7 @@ def _(typed):
 @case("distribute", "distribute=mirrored", "training/batch_of_problems=2", validates=True)
 def _(typed):
     replicas = join(typed.config["distribute"])
-    made = build_strategy(typed.config, replicas=replicas)
+    made = build_runner(typed.config, replicas=replicas)
     (row,) = made.train()
     assert made.training.replicas.count == 2, "tests have two devices"
     assert row.unrolls == typed.rows[0].unrolls == 2
@@ -1523,7 +1524,7 @@ def _(typed):
         "strategy/strategy_constructor=CurriculumLearning", *TINY_CURRICULUM, validates=True
     )
     for made in (typed, inside):
-        assert type(made.strategy) is STRATEGIES.entries["CurriculumLearning"]
+        assert type(made.runner.strategy) is STRATEGIES.entries["CurriculumLearning"]
         assert lengths(made) == [[1], [2]]
 
 
@@ -1589,19 +1590,19 @@ def without(config, path):
     return resolve_config(config)
 
 
-# `directory` is not for build_strategy.
+# `directory` is not for build_runner.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if name != "directory"])
 @pytest.mark.slow
 def test_a_case_fails_if_its_option_is_ignored(name, tmp_path, monkeypatch):
-    real = build_strategy
+    real = build_runner
 
     def build(config, directory=None, replicas=None):
         config = without(config, OPTIONS[name].path)
         return real(config, directory, replicas and join(config["distribute"]))
 
     cached_run.cache_clear()
-    monkeypatch.setitem(globals(), "build_strategy", build)
+    monkeypatch.setitem(globals(), "build_runner", build)
     case = CASES[name]
     with case.within(tmp_path), pytest.raises((AssertionError, ValueError)):
         case.check(run_of(case, *case.typed))

@@ -26,11 +26,11 @@ from l2o.train import (
     LossArgs,
     RunDirectory,
     Training,
-    build_strategy,
     resolve_config,
 )
 from l2o.train.build import job
 from l2o.train.session import start
+from tests.running import build_runner
 
 EXAMPLES = int(os.environ.get("L2O_EXAMPLES", "30"))
 fuzz = settings(
@@ -255,7 +255,7 @@ def test_configs_with_something_replaced(changes):
         again = json.loads(json.dumps(resolved))
         assert resolve_config(again) == again
         if not too_large(resolved):
-            build_strategy(resolved)
+            build_runner(resolved)
 
     refused(build)
 
@@ -278,7 +278,7 @@ def test_what_can_be_built_trains_or_says_why_not(change):
     def train():
         resolved = resolve_config(config)
         if not too_large(resolved):
-            build_strategy(resolved).train()
+            build_runner(resolved).train()
 
     refused(train)
 

@@ -17,8 +17,9 @@ from config.overrides import ConfigError, merge_all
 from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
-from l2o.train import RunDirectory, build_strategy, resolve_config
+from l2o.train import RunDirectory, resolve_config
 from l2o.train.session import start
+from tests.running import build_runner
 
 JOB = {
     "constructor": "DM",
@@ -236,7 +237,7 @@ def test_a_config_imports_and_runs_nothing(tmp_path, monkeypatch, change, path):
     monkeypatch.syspath_prepend(tmp_path / "here")
     before = {*sys.modules}
     with pytest.raises(UserError) as error:
-        build_strategy(resolve_config({**JOB, **change}))
+        build_runner(resolve_config({**JOB, **change}))
     assert error.value.path == path
     assert not {"stranger", "antigravity", "os:mkdir"} & ({*sys.modules} - before)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]

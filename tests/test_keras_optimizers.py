@@ -68,3 +68,41 @@ def test_an_optimizer_that_keeps_a_copy_of_the_parameters_is_no_teacher():
 def test_all_others_are_teachers(name):
     spec = keras_optimizers.resolve({"class_name": name}, "here")
     keras_optimizers.check_teacher(spec, "here")
+
+
+@pytest.mark.parametrize("name", sorted(KERAS_OPTIMIZERS.entries))
+def test_an_object_is_its_spec(name):
+    kind = KERAS_OPTIMIZERS.entries[name]
+    for config in ({}, {"learning_rate": 0.3, "clipnorm": 1.5, "use_ema": False}):
+        expected = keras_optimizers.resolve({"class_name": name, "config": config}, "here")
+        assert keras_optimizers.resolve(kind(**config), "here") == expected
+    # Keras numbers the names of optimizers; a run that goes on in another process has other ones.
+    assert expected["config"]["name"] is None
+
+
+def test_an_object_that_no_spec_describes_is_refused():
+    class Adam(keras.optimizers.Adam):
+        """Keras' in name only."""
+
+    class Halving(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5**step
+
+        def get_config(self):
+            return {}
+
+    for given in (Adam(), keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())):
+        assert refused(given).startswith("here: expected one of Keras' own optimizers; got a ")
+
+    def half():
+        return 0.5
+
+    for rate in (Halving(), half):
+        words = "here/config/learning_rate: expected a number or one of Keras' own schedules; got a"
+        assert refused(keras.optimizers.SGD(rate)).startswith(words)
+    for chosen in ({"var_names": ["bias"]}, {"var_list": [keras.Variable(1.0)]}):
+        decayed = keras.optimizers.AdamW()
+        decayed.exclude_from_weight_decay(**chosen)
+        assert "no spec describes exclude_from_weight_decay" in refused(decayed)
+    # What a spec may not say, an object may not either.
+    assert "ema_overwrite_frequency" in refused(keras.optimizers.SGD(use_ema=True))

@@ -77,7 +77,7 @@ def test_the_commands_of_a_run_lead_to_it(name, tmp_path, monkeypatch, capsys):
     assert os.path.normpath(pasted(line)[2]) == name
     # Another config in the same directory.
     with pytest.raises(UserError, match="holds a run with another config") as error:
-        Claim(resolve_config({**job, "seed": 1}), run, None)._changed()
+        Claim(resolve_config({**job, "seed": 1}), run, None, resolve_config)._changed()
     go_on, extend = re.findall(r": (python resume.py .*?)(?:, or|$)", str(error.value))
     assert os.path.normpath(pasted(go_on)[2]) == name
     assert pasted(extend) == [*pasted(go_on), "key/path=value"]

@@ -109,7 +109,7 @@ def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, ref
     line = refuse_here(tmp_path, "resume", "run")
     assert line.startswith("resume.py: TF_CONFIG: distribute=multi_worker needs this")
     line = refuse_here(tmp_path, "resume", "run", "distribute=none", "seed=3")
-    assert "run has 1 trained periods, which seed would have made others" in line
+    assert "run has 1 trained periods; seed would have changed them" in line
     printed = test_scripts.succeed(tmp_path, "resume", "run", "distribute=none")
     assert "going on after 1 periods" in printed
     check_close(cwd / "two", tmp_path / "run")

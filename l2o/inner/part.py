@@ -102,7 +102,7 @@ class Part:
             places = optimizer.state_places(one)
         except NotImplementedError:
             raise UserError(
-                f"the loss of {self._problem.name} depends on {self._problem.taking.count(True)} "
+                f"the loss of {self._problem.name} depends on {self._problem.changing.count(True)} "
                 f"of its {len(kinds)} parameters, and {type(optimizer).__name__} does not define "
                 "`state_places`, which says what of its state belongs to which of them"
             ) from None

@@ -4,6 +4,7 @@ from l2o.train.build import (
     STRATEGIES,
     build_optimizer,
     build_strategy,
+    build_training,
     resolve_config,
 )
 from l2o.train.distributed.cluster import join, use_devices
@@ -11,8 +12,9 @@ from l2o.train.distributed.devices import Replicas
 from l2o.train.loading import load, load_weights, pretrained
 from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
+from l2o.train.runner import Runner
 from l2o.train.runs.directory import RunDirectory
-from l2o.train.strategies.base import BaseStrategy
+from l2o.train.strategies.base import BaseStrategy, Finished, Period
 from l2o.train.strategies.curriculum import CurriculumLearningStrategy
 from l2o.train.strategies.simple import SimpleStrategy
 
@@ -20,13 +22,17 @@ __all__ = [
     "STRATEGIES",
     "BaseStrategy",
     "CurriculumLearningStrategy",
+    "Finished",
     "LossArgs",
+    "Period",
     "Replicas",
     "RunDirectory",
+    "Runner",
     "SimpleStrategy",
     "Training",
     "build_optimizer",
     "build_strategy",
+    "build_training",
     "join",
     "load",
     "load_weights",

@@ -21,7 +21,6 @@ from l2o.train.distributed.cluster import Distribute
 from l2o.train.distributed.devices import Replicas
 from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
-from l2o.train.runs.directory import RunDirectory
 from l2o.train.strategies.base import BaseStrategy
 from l2o.train.strategies.curriculum import CurriculumLearningStrategy
 from l2o.train.strategies.simple import SimpleStrategy
@@ -143,25 +142,17 @@ def top_option(config: Any, name: str) -> Any:
     return check(option.annotation, value, name)
 
 
-def build_strategy(
-    config: Mapping[str, Any],
-    run: RunDirectory | None = None,
-    replicas: Replicas | None = None,
-) -> BaseStrategy:
-    """Builds everything a run needs; reads data, writes nothing.
+def build_training(config: Mapping[str, Any], replicas: Replicas | None = None) -> Training:
+    """Builds the training of a resolved config; reads data, writes nothing.
 
     Args:
         config: A resolved config.
-        run: Where the run is written [None: nowhere].
-        replicas: What `join` made of the option `distribute` [None: one].
-
-    Returns:
-        The strategy, ready to `train`.
+        replicas: What `join` made of the option `distribute`; None: one replica [None].
 
     Raises:
         UserError: If a part cannot be built.
     """
-    training = Training(
+    return Training(
         build_optimizer(config),
         _specs(config, "problems"),
         config["optimizer"],
@@ -170,8 +161,15 @@ def build_strategy(
         replicas=replicas,
         **config["training"],
     )
-    strategy = STRATEGIES.find(config["strategy_constructor"])
-    return strategy(training, run, config["seed"], **config["strategy"])
+
+
+def build_strategy(config: Mapping[str, Any]) -> BaseStrategy:
+    """Builds the strategy of a resolved config.
+
+    Raises:
+        UserError: If an option does not fit.
+    """
+    return STRATEGIES.find(config["strategy_constructor"])(**config["strategy"])
 
 
 def _specs(config: Mapping[str, Any], section: str) -> list[ProblemSpec]:

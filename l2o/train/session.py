@@ -1,4 +1,4 @@
-"""A training session: what train.py and resume.py do with a resolved config."""
+"""A training session: what train.py and resume.py do with a config."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 from l2o.progress import Live
 from l2o.shell import command, operand
 from l2o.signals import stoppable
-from l2o.train.build import build_strategy, resolve_config, top_option
+from l2o.train.build import build_strategy, build_training, resolve_config, top_option
 from l2o.train.distributed.cluster import join
 from l2o.train.distributed.devices import Replicas
+from l2o.train.runner import Runner
 from l2o.train.runs.board import FOLDER, Board
 from l2o.train.runs.claim import Claim
 from l2o.train.runs.differences import differing
@@ -25,25 +26,25 @@ def start(
     initialize: bool = False,
     tensorboard: bool = False,
 ) -> None:
-    """Starts a run, or goes on with it where it stopped; says what to type next.
+    """Starts a run, or goes on where it stopped; prints what to type next.
 
     Args:
-        given: A config as it was given; its directory is that of the run.
-        read: The config that was read from there, of a run which `given` may extend; None:
-            the run that is there has to have the same config, if there is one [None].
+        given: The user's config, not resolved; names the run's directory.
+        read: The config that `given` changes, as it was read from that directory; None: a run
+            that is there must have the same config as `given` [None].
         initialize: Write config.json and stop [False].
         tensorboard: Write event files for it too [False].
 
     Raises:
-        UserError: If something is wrong with the config or cannot be built (then nothing is
-            written), another process writes the directory, or it holds a run with another
-            config.
-        LostWorkerError: If another process of the run has gone.
+        UserError: If the config is wrong or something cannot be built (then nothing is
+            written), another process writes the directory, or the directory holds a run with
+            another config.
+        LostWorkerError: If another process of the run has died.
     """
     distribute = top_option(given, "distribute")
     run = RunDirectory(top_option(given, "directory"))
-    # TensorFlow waits for other workers in C++, and Python meanwhile for nothing: a Ctrl-C has
-    # to be the operating system's.
+    # TensorFlow waits for other workers in C++, where Python does not see Ctrl-C: leave it to the
+    # operating system.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         replicas = Replicas() if initialize else join(distribute, _say)
@@ -58,11 +59,11 @@ def start(
         go_on = command("python", "resume.py", operand(run.path))
         return f"finished periods are kept; go on with: {go_on}"
 
-    # After TensorFlow's own handler, which would let the others go on without this worker.
+    # Comes after TensorFlow's own handler, which would let the others go on without this worker.
     with stoppable(farewell), replicas.lost_workers_reported(), ExitStack() as stack:
         config = resolve_config(given)
         replicas.check_same(config, differing)
-        claim = Claim(config, run, read)
+        claim = Claim(config, run, read, resolve_config)
         _go_on(config, claim, replicas, initialize, tensorboard, stack)
 
 
@@ -76,17 +77,18 @@ def _go_on(
 ) -> None:
     run = claim.run
     replicas.from_chief(lambda: claim.check(stack))
-    strategy = build_strategy(config, run, replicas)
-    board = Board(run.path, strategy.training.optimizer.network) if tensorboard else None
-    replicas.from_chief(lambda: claim.take(stack, strategy))
+    training = build_training(config, replicas)
+    runner = Runner(training, build_strategy(config), run, config["seed"])
+    board = Board(run.path, training.optimizer.network) if tensorboard else None
+    replicas.from_chief(lambda: claim.take(stack, runner.strategy))
     if stop:
         go_on = command("python", "resume.py", operand(run.path))
         print(f"{run.config_path} is written; next: {go_on}")
         return
-    before = strategy.restore()
+    before = runner.restore()
     if not replicas.is_chief:
-        _say(f"worker {replicas.index} of {replicas.processes}: worker 0 tells how far they are")
-        strategy.train()
+        _say(f"worker {replicas.index} of {replicas.processes}: worker 0 reports the progress")
+        runner.train()
         return
     print(
         f"{config['constructor']} on {_names(config)}, {config['strategy_constructor']} strategy"
@@ -97,16 +99,16 @@ def _go_on(
     if board:
         board.begin(before)
     if missing := len(run.rows()) - len(before):
-        print(f"the checkpoints of the last {missing} periods are missing: they are trained again")
+        print(f"the checkpoints of the last {missing} periods are missing: training them again")
     with Live() as progress:
-        strategy.train(progress, board.period if board else None)
+        runner.train(progress, board.period if board else None)
     best = run.best()
     staged = f"stage {best.stage}, " if run.rows()[-1].stage else ""
     print(f"best: {staged}period {best.period}, validation loss {best.validation_loss:.4f}")
     if board:
         print(f"curves: {command('tensorboard', '--logdir', operand(run.path / FOLDER))}")
     targets = [spec["target"] for spec in config["problems"]]
-    # What it was trained on, if that is something to evaluate on.
+    # Suggest the problem that it was trained on, if evaluate.py can use it.
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
     words = ("evaluate.py", operand(run.path), "--problem", problem)
     print(f"next: {command('python', *words)}")

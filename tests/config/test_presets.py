@@ -7,7 +7,8 @@ import pytest
 
 from config.overrides import PRESETS, merge_all, preset_names
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
-from l2o.train import build_strategy, resolve_config
+from l2o.train import build_training, resolve_config
+from tests.running import build_runner
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,7 +34,7 @@ def train(config):
     for spec in [*config["problems"], *config["validation_problems"]]:
         if spec["target"] == "mlp_classifier":
             spec["kwargs"] |= SHRUNK
-    rows = build_strategy(config).train()
+    rows = build_runner(config).train()
     assert len(rows) == 1
     assert np.isfinite(rows[0].validation_loss)
     return rows[0]
@@ -50,7 +51,7 @@ def test_there_is_a_preset_for_each_optimizer(kind):
 def test_a_preset_trains(name):
     config = resolve_config(merge_all(presets=[name], overrides=TINY))
     # A trace for each of the problems would take a minute; all of them are built here.
-    problems = build_strategy(config).training.problems
+    problems = build_training(config).problems
     assert len(problems) == len(config["problems"])
     config["problems"] = config["problems"][:1]
     # Where it imitates, it does nothing else in the first period.

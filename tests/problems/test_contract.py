@@ -9,7 +9,7 @@ from l2o import evaluate
 from l2o.errors import UserError
 from l2o.problems import Booth, ConvexCombination, GradientNoise, Instance, Problem, RandomScaling
 from l2o.problems.contract import check_problem
-from l2o.train import LossArgs, SimpleStrategy, Training
+from l2o.train import LossArgs, Runner, SimpleStrategy, Training
 
 PARAMS = [tf.constant([1.0, 2.0])]
 
@@ -140,10 +140,9 @@ def test_every_float_type_is_trained_on(dtype, monkeypatch):
     problem = Theirs(Instance(params, model_state), objective)
     check_problem(problem)
     strategy = SimpleStrategy(
-        trained(problem), None, 0,
-        num_periods=1, epochs_per_period=1, unroll_distribution=2, validation_unroll=2,
-    )  # fmt: skip
-    (row,) = strategy.train()
+        num_periods=1, epochs_per_period=1, unroll_distribution=2, validation_unroll=2
+    )
+    (row,) = Runner(trained(problem), strategy).train()
     assert np.isfinite(row.validation_loss)
     assert row.dropped == 0
 

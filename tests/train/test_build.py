@@ -8,8 +8,9 @@ import l2o
 from config.overrides import merge_all
 from l2o.errors import UserError
 from l2o.options import INITIALIZERS, activation_names, options_of
-from l2o.train import RunDirectory, build_strategy, resolve_config
+from l2o.train import RunDirectory, build_training, resolve_config
 from l2o.train.runs.summary import Row
+from tests.running import build_runner
 
 # Defaults the seed README documents; written down here once more on purpose.
 SEED = {
@@ -179,7 +180,7 @@ def test_wrong_options_are_refused_by_path(overrides, words):
 )
 def test_what_cannot_be_built_is_refused_by_path(overrides, words):
     with pytest.raises(UserError) as error:
-        build_strategy(resolve_config(merge_all(overrides=overrides)))
+        build_runner(resolve_config(merge_all(overrides=overrides)))
     for word in words:
         assert word in str(error.value)
 
@@ -235,7 +236,7 @@ def test_a_learning_rate_schedule_for_the_meta_optimizer():
     config = resolve_config(
         {"problems": PROBLEMS, "optimizer": {"config": {"learning_rate": schedule}}}
     )
-    optimizer = build_strategy(config).training.meta_optimizer
+    optimizer = build_training(config).meta_optimizer
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
 
 
@@ -265,9 +266,8 @@ def test_weights_of_a_run_started_from_python_can_be_loaded(tmp_path):
         repeat=1,
     )
     run = l2o.train.RunDirectory(tmp_path)
-    l2o.train.SimpleStrategy(
-        training, run, 0, epochs_per_period=1, num_periods=1, unroll_distribution=2
-    ).train()
+    strategy = l2o.train.SimpleStrategy(epochs_per_period=1, num_periods=1, unroll_distribution=2)
+    l2o.train.Runner(training, strategy, run).train()
     loaded = learned()
     l2o.train.load_weights(loaded, run)
     for a, b in zip(
@@ -284,12 +284,12 @@ def test_weights_of_a_run_started_from_python_can_be_loaded(tmp_path):
 
 def test_weights_of_another_optimizer_are_told_by_its_name(tmp_path):
     config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
-    strategy = build_strategy(config)
-    arrays = {**strategy.training.save_state(), "optimizer": np.array("RNNPropOptimizer")}
+    training = build_training(config)
+    arrays = {**training.save_state(), "optimizer": np.array("RNNPropOptimizer")}
     run = RunDirectory(tmp_path)
     run.write_config(config)
     run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), arrays)
-    for load in (lambda: strategy.training.load_state(arrays, "it"), lambda: l2o.load(tmp_path)):
+    for load in (lambda: training.load_state(arrays, "it"), lambda: l2o.load(tmp_path)):
         with pytest.raises(UserError, match=r"not belong to DMOptimizer: .* of RNNPropOpti"):
             load()
 

@@ -14,7 +14,7 @@ import l2o
 from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
-from l2o.train import RunDirectory, build_strategy, resolve_config
+from l2o.train import RunDirectory, build_training, resolve_config
 from l2o.train.runs.summary import Row
 
 NAMES = sorted(OPTIMIZERS.entries)
@@ -65,12 +65,12 @@ def test_keras_options_are_taken_by_load(tmp_path):
 
 def test_a_run_is_loaded_with_keras_options_too(tmp_path):
     config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
-    strategy = build_strategy(config)
+    training = build_training(config)
     run = RunDirectory(tmp_path)
     run.write_config(config)
-    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), strategy.training.save_state())
+    run.write_period(Row(0, 0, None, None, None, 0.0, 1, 0, 1, 0), training.save_state())
     loaded = l2o.load(tmp_path, learning_rate=0.25, use_ema=True)
-    assert_same_rule(loaded, strategy.training.optimizer)
+    assert_same_rule(loaded, training.optimizer)
     assert (float(loaded.learning_rate), loaded.use_ema) == (0.25, True)
 
 
@@ -303,7 +303,7 @@ def test_weights_that_do_not_fit_are_told_why_however_they_come(change, reason, 
 
 def test_a_checkpoint_that_lacks_one_of_its_weights_says_which(tmp_path):
     config = resolve_config({"problems": [{"target": "Booth"}], "network": {"layers": [2]}})
-    state = build_strategy(config).training.save_state()
+    state = build_training(config).save_state()
     del state["network/1"]
     run = RunDirectory(tmp_path)
     run.write_config(config)

@@ -109,7 +109,7 @@ def test_an_extended_run_is_the_longer_one(tmp_path, capsys, strategy, shorter, 
 )
 def test_what_has_been_trained_does_not_change(trained, overrides, paths):
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
-    with pytest.raises(UserError, match=f"has 2 trained periods, which .*{paths}"):
+    with pytest.raises(UserError, match=f"has 2 trained periods; .*{paths}"):
         resume(trained, *overrides)
     assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
 
@@ -124,7 +124,7 @@ def trained(tmp_path_factory):
 def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
     taught = ['training/teachers=[{"class_name": "SGD"}]', "training/p_teacher=1"]
     path = train(tmp_path / "run", "Simple", *taught, "strategy/num_periods=2")
-    with pytest.raises(UserError, match="strategy/annealing_schedule would have made others"):
+    with pytest.raises(UserError, match="strategy/annealing_schedule would have changed them"):
         resume(path, "strategy/annealing_schedule=0.1")
     resume(
         path, "strategy/annealing_schedule=[1.0,0.6065306597126334,0.1]", "strategy/num_periods=3"
@@ -135,7 +135,7 @@ def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
 def test_a_schedule_that_is_shorter_than_what_was_trained(tmp_path):
     path = train(tmp_path / "run", "CurriculumLearning", "strategy/schedule=[2,3,4]")
     assert RunDirectory(path).rows()[-1].stage == 1
-    with pytest.raises(UserError, match="strategy/schedule would have made others"):
+    with pytest.raises(UserError, match="strategy/schedule would have changed them"):
         resume(path, "strategy/schedule=[2,3]")
 
 
@@ -150,7 +150,7 @@ def test_a_schedule_that_turns_out_to_be_none_writes_nothing(tmp_path, power):
 def test_a_config_that_another_process_has_changed_meanwhile(trained):
     read = {**RunDirectory(trained).read_config(), "directory": str(trained)}
     read["strategy"] = {**read["strategy"], "num_periods": 1}
-    with pytest.raises(UserError, match=r"config\.json has changed while this began"):
+    with pytest.raises(UserError, match=r"config\.json has changed since it was read"):
         start(read, read)
 
 
@@ -187,7 +187,7 @@ def test_train_says_how_to_extend(trained, tmp_path):
 
 def test_another_process_is_waited_for(trained, monkeypatch):
     # It is told before anything is built, which takes time.
-    monkeypatch.setattr(session, "build_strategy", None)
+    monkeypatch.setattr(session, "build_training", None)
     with RunDirectory(trained).locked():
         for go_on in (lambda: resume(trained), lambda: start(config(trained, "Simple", *TRAINED))):
             with pytest.raises(UserError, match="is being written by process"):

@@ -13,6 +13,7 @@ from annotated_types import Ge
 from l2o import keras_optimizers, seeds
 from l2o.errors import UserError
 from l2o.inner.rule import Rule
+from l2o.keras_optimizers import OptimizerSpec
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import PYTHON_ONLY, Count, Probability, check_given, expect
 from l2o.problems import Problem, ProblemSpec
@@ -70,18 +71,20 @@ class Training:
     Args:
         optimizer: What is trained.
         problems: What it is trained on.
-        meta_optimizer: Spec of the Keras optimizer that applies meta-gradients.
+        meta_optimizer: The Keras optimizer that applies meta-gradients, an object or a
+            `{"class_name", "config"}`. An object's options are used, not its state.
         loss_args: See `LossArgs`.
         validation_problems: What a validation runs on; none: the problems it is
             trained on [none].
         estimator: Estimates meta-gradients; None: TruncatedBackprop [None].
         unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
             only) or a callable that takes the int n and returns an [n] tensor ["sum"].
-        teachers: Keras optimizers, `{"class_name", "config"}`, to imitate [none].
+        teachers: Keras optimizers to imitate: a `{"class_name", "config"}` for each; from
+            Python, objects too [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
-        imitation_optimizer: Spec of a separate Keras optimizer for imitation, for losses
-            of another magnitude; None: the meta-optimizer [None].
+        imitation_optimizer: A separate Keras optimizer for imitation, whose losses have another
+            magnitude: its spec; from Python, an object too; None: the meta-optimizer [None].
         strategy: How distances to several teachers are reduced ["mean"].
         epochs: Passes over the data per iteration; the last unroll is completed [1].
         depth: Unrolls before the optimizee is replaced; 0: not within an iteration [0].
@@ -104,15 +107,15 @@ class Training:
         self,
         optimizer: TrainableOptimizer,
         problems: Sequence[ProblemSpec | Problem],
-        meta_optimizer: Mapping[str, Any],
+        meta_optimizer: OptimizerSpec,
         loss_args: LossArgs,
         *,
         validation_problems: Annotated[Sequence[ProblemSpec | Problem], PYTHON_ONLY] = (),
         estimator: Annotated[GradientEstimator | None, PYTHON_ONLY] = None,
         unroll_weights: StepWeights = "sum",
-        teachers: Sequence[dict[str, Any]] = (),
+        teachers: Sequence[OptimizerSpec] = (),
         p_teacher: Probability = 0.0,
-        imitation_optimizer: dict[str, Any] | None = None,
+        imitation_optimizer: OptimizerSpec | None = None,
         strategy: Reduction = "mean",
         epochs: Count = 1,
         depth: Annotated[int, Ge(0)] = 0,
@@ -122,6 +125,10 @@ class Training:
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
+        teachers = keras_optimizers.specs_of_objects(teachers, "training/teachers")
+        imitation_optimizer = keras_optimizers.spec_of_object(
+            imitation_optimizer, "training/imitation_optimizer"
+        )
         check_given(Training, locals(), "training")
         expect(TrainableOptimizer, optimizer, "optimizer")
         expect(LossArgs, loss_args, "loss_args")

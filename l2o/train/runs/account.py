@@ -1,105 +1,113 @@
 """The account of a run from Python: what it is made of, so that it goes on with the same.
 
-A run from the command line has config.json, which says all. From Python problems and functions
-may be objects that no config names. Their account has the layout of a config, with what can be
-said of an object in its place; it is only ever compared, nothing is built from it.
+A run from the command line has config.json, which states everything. From Python, problems and
+functions may be objects that no config can name. Their account has the layout of a config, with
+a description in place of each object. It is only compared; nothing is built from it.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
 import json
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from l2o.errors import UserError
-from l2o.optimizer import OPTIMIZERS
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import options_of
-from l2o.problems import KerasProblem, Problem, ProblemSpec
-from l2o.train.losses.base import LossArgs
-from l2o.train.outer.training import Training
-from l2o.train.runs.differences import WHERE, differing, leaves
+from l2o.problems import Problem, ProblemSpec
+from l2o.train.runs.description import describe, is_data
+from l2o.train.runs.differences import WHERE, Plan, differing, leaves
 from l2o.train.runs.directory import RunDirectory
 
-if TYPE_CHECKING:
-    from l2o.train.strategies.base import BaseStrategy
 
-# Objects within objects are told apart down to here; deeper ones are their classes.
-DEEPEST = 12
-# Of a Keras layer, what is numbered anew in each process or says how layers hang together.
-_NAMES = {"name", "build_config", "inbound_nodes", "input_layers", "output_layers"}
+class Trained(Protocol):
+    """What an account says of a training; see `Training`."""
+
+    optimizer: TrainableOptimizer
+    problems: list[Problem]
+    validation_problems: list[Problem]
+    loss_args: Any
+    meta_spec: dict[str, Any]
+    meta_optimizer: keras.optimizers.Optimizer
+    given: dict[str, Any]
+    p_teacher: float
 
 
-def account_of(strategy: BaseStrategy) -> dict[str, Any]:
-    """Returns what a run is made of, JSON values in the layout of a config."""
-    training = strategy.training
+def account_of(training: Trained, strategy: Plan, seed: int) -> dict[str, Any]:
+    """Returns the account of a run: JSON values in the layout of a config."""
     kind = type(training.optimizer)
     own = training.validation_problems is not training.problems
+    network = _options(training.optimizer)
+    # Keras numbers the names of a class's optimizers in a process: the name tells no runs apart.
+    network.pop("name", None)
     return {
-        "seed": strategy.seed,
+        "seed": seed,
         "constructor": _class(kind),
-        "network": _options(training.optimizer),
-        "problems": _plain(training.problems),
-        "validation_problems": _plain(training.validation_problems) if own else [],
-        "training": _plain(training.given),
-        "loss_args": _plain(training.loss_args),
-        "optimizer": _as_set(training.meta_spec, training.meta_optimizer),
+        "network": network,
+        "problems": describe(training.problems),
+        "validation_problems": describe(training.validation_problems) if own else [],
+        "training": describe(training.given),
+        "loss_args": describe(training.loss_args),
+        "optimizer": _with_current_rate(training.meta_spec, training.meta_optimizer),
         "strategy_constructor": _class(type(strategy)),
-        "strategy": _options(strategy),
+        "strategy": {**_options(strategy), **_required(strategy)},
     }
 
 
-def check(strategy: BaseStrategy, run: RunDirectory) -> None:
-    """Sees to it that a run goes on with what it began with, and writes down what that is.
+def check(run: RunDirectory, training: Trained, strategy: Plan, seed: int) -> None:
+    """Checks that a run goes on with what it began with, and writes its account.
 
     Args:
-        strategy: What is about to train.
-        run: Its directory, locked.
+        run: The run's directory, locked.
+        training: The training, strategy and seed that it goes on with.
+        strategy: See `training`.
+        seed: See `training`.
 
     Raises:
-        UserError: If finished periods were trained by something else: says where it differs.
+        UserError: If the finished periods were trained with others; names what differs.
     """
-    new = account_of(strategy)
+    new = account_of(training, strategy, seed)
     rows = run.rows()
     strategy.plan(rows)
     config = run.read_config() if run.exists() else None
     old = run.read_account() if config is None else _account_of_config(config)
     if old is not None and rows:
-        # An option that an older version did not have was what is its default now.
-        changed = differing(_complete(old, strategy), _complete(new, strategy))
+        before, after = (_comparable(account, training, strategy) for account in (old, new))
+        changed = differing(before, after)
         fixed = [path for path in changed if not path.startswith("strategy/")]
-        if fixed or (changed and not _would_have_run(strategy, rows, old, new)):
-            raise _refusal(run, len(rows), fixed or changed, old, new)
+        if fixed:
+            raise _refusal(run, len(rows), fixed, old, new)
+        if changed:
+            past = _past_strategy(strategy, before["strategy"], after["strategy"])
+            if past is None or not strategy.would_have_run(past, rows, training.p_teacher):
+                raise _refusal(run, len(rows), changed, old, new)
     if config is None:
         if old != new:
             run.write_account(new)
-    elif old is not None and old["strategy"] != new["strategy"] and _is_data(new["strategy"]):
+    elif old is not None and old["strategy"] != new["strategy"] and is_data(new["strategy"]):
         run.write_config({**config, "strategy": new["strategy"]})
 
 
-def _would_have_run(
-    strategy: BaseStrategy, rows: Sequence[Any], old: Mapping[str, Any], new: Mapping[str, Any]
-) -> bool:
-    # What has not changed is taken as it is: it may be a function.
+def _past_strategy(
+    strategy: Plan, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Plan | None:
+    """Returns the strategy that a run had until now; None: its account cannot tell."""
     options = {}
-    for name, value in old["strategy"].items():
-        if not differing({name: value}, {name: new["strategy"].get(name)}):
+    for name, value in before.items():
+        if not hasattr(strategy, name):
+            continue
+        if not differing({name: value}, {name: after.get(name)}):
+            # The option itself, since its description cannot stand for a function.
             options[name] = getattr(strategy, name)
-        elif _is_data(value):
+        elif is_data(value):
             options[name] = value
         else:
-            return False
-    past = type(strategy)(strategy.training, None, strategy.seed, **options)
-    return strategy.would_have_run(past, rows)
+            return None
+    return type(strategy)(**options)
 
 
 def _refusal(
@@ -108,8 +116,8 @@ def _refusal(
     there, here = leaves(old), leaves(new)
     names = [f"{p} ({_short(there, p)} there, {_short(here, p)} here)" for p in paths[:5]]
     return UserError(
-        f"{run.path} has {periods} trained periods, which {', '.join(names)}"
-        f"{', ...' if len(paths) > 5 else ''} would have made others; nothing was changed: "
+        f"{run.path} has {periods} trained periods; {', '.join(names)}"
+        f"{', ...' if len(paths) > 5 else ''} would have changed them; nothing was written: "
         "expected only options of what is still to be trained, such as a larger num_periods or "
         "max_stages; another RunDirectory starts another run"
     )
@@ -121,15 +129,27 @@ def _short(values: Mapping[str, Any], path: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _complete(account: Mapping[str, Any], strategy: BaseStrategy) -> dict[str, Any]:
-    sections: dict[str, Any] = {"training": Training, "loss_args": LossArgs}
-    sections["strategy"] = type(strategy)
-    sections["network"] = type(strategy.training.optimizer)
+def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -> dict[str, Any]:
+    """Returns an account in which equal runs are equal."""
+    sections: dict[str, Any] = {"training": training, "loss_args": training.loss_args}
+    sections["strategy"] = strategy
+    sections["network"] = training.optimizer
     done = dict(account)
     for section, target in sections.items():
-        defaults = {name: _plain(option.default) for name, option in options_of(target).items()}
+        # An option that an older version did not have, had the effect of today's default.
+        options = options_of(type(target)).items()
+        defaults = {name: describe(option.default) for name, option in options}
         done[section] = {**defaults, **account[section]}
-        done[section].pop("name", None)
+    # The account of an older version lacks these.
+    done["strategy"] = {**_required(strategy), **done["strategy"]}
+    # A config has the name, and so has the account of an older version.
+    done["network"].pop("name", None)
+    done["optimizer"] = _with_rounded_rate(done["optimizer"])
+    done["training"] = {
+        **done["training"],
+        "teachers": [_with_rounded_rate(spec) for spec in done["training"]["teachers"]],
+        "imitation_optimizer": _with_rounded_rate(done["training"]["imitation_optimizer"]),
+    }
     return done
 
 
@@ -144,14 +164,14 @@ def _account_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
             )
             for s in config[section]
         ]
-        return _plain([spec.build() for spec in specs])
+        return describe([spec.build() for spec in specs])
 
     account = {k: v for k, v in config.items() if k not in WHERE}
     return {**account, **{k: built(k) for k in ("problems", "validation_problems")}}
 
 
 def _class(kind: type) -> str:
-    """Returns the name a config has for a class of this package; of others their own."""
+    """Returns a class's name in a config, or its own name if it is the user's class."""
     known = next((name for name, known in OPTIMIZERS.entries.items() if known is kind), None)
     if known is None and kind.__module__.startswith("l2o."):
         known = kind.__name__.removesuffix("Strategy")
@@ -159,91 +179,32 @@ def _class(kind: type) -> str:
 
 
 def _options(target: Any) -> dict[str, Any]:
-    # An optimizer that is not named has a number in its name: it says nothing of the rule.
-    names = [name for name in options_of(type(target)) if name != "name" and hasattr(target, name)]
-    return {name: _plain(getattr(target, name)) for name in names}
+    names = [name for name in options_of(type(target)) if hasattr(target, name)]
+    return {name: describe(getattr(target, name)) for name in names}
 
 
-def _as_set(spec: Mapping[str, Any], optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """Returns the spec of a Keras optimizer, with the learning rate that was set since."""
+def _required(target: Any) -> dict[str, Any]:
+    """Returns the constructor arguments without a default that a user's class may have."""
+    parameters = inspect.signature(type(target)).parameters.values()
+    names = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return {name: describe(getattr(target, name)) for name in names if hasattr(target, name)}
+
+
+def _with_current_rate(
+    spec: Mapping[str, Any], optimizer: keras.optimizers.Optimizer
+) -> dict[str, Any]:
+    """Returns the spec of an optimizer; its learning rate may have been set since."""
     config = dict(spec["config"])
     rate = config.get("learning_rate")
     if isinstance(rate, float):
         now = float(optimizer.learning_rate)
         config["learning_rate"] = rate if np.float32(rate) == np.float32(now) else now
-    return {**spec, "config": _plain(config)}
+    return {**spec, "config": describe(config)}
 
 
-def _is_data(value: Any) -> bool:
-    """Returns whether an account of options is the options themselves."""
-    if isinstance(value, Mapping):
-        return _OBJECT not in value and all(map(_is_data, value.values()))
-    return not isinstance(value, list) or all(map(_is_data, value))
-
-
-# The key that stands where an object is described by its class or name.
-_OBJECT = "object"
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Returns a JSON value that says what an object is, the same in each process."""
-    inner = functools.partial(_plain, depth=depth + 1)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, np.generic):
-        return inner(value.item())
-    if isinstance(value, (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)):
-        return _array(np.asarray(value))
-    if depth > DEEPEST:
-        return {_OBJECT: type(value).__qualname__}
-    if isinstance(value, Mapping):
-        return {str(key): inner(item) for key, item in value.items()}
-    if hasattr(value, "_asdict"):
-        return inner(value._asdict())
-    if isinstance(value, (list, tuple)):
-        return [inner(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: inner(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, functools.partial):
-        return {_OBJECT: inner(value.func), "args": inner(value.args), **inner(value.keywords)}
-    if inspect.isroutine(value) or isinstance(value, type):
-        return {_OBJECT: value.__qualname__}
-    return {_OBJECT: type(value).__qualname__, **_parts(value, inner)}
-
-
-def _parts(value: Any, inner: Any) -> dict[str, Any]:
-    # What a constructor takes, most classes keep under the same name.
-    try:
-        names = [n for n in inspect.signature(type(value)).parameters if n not in _NAMES]
-    except ValueError:  # a class that is not written in Python
-        names = []
-    parts = {name: inner(getattr(value, name)) for name in names if hasattr(value, name)}
-    if isinstance(value, Problem):
-        instance = value.init(0)
-        parts["name"], parts["steps_per_epoch"] = value.name, value.steps_per_epoch
-        parts["parameters"] = [[p.dtype.name, p.shape.as_list()] for p in instance.params]
-    if isinstance(value, KerasProblem):
-        parts["layers"] = [inner(layer) for layer in value.model(0).layers]
-    if hasattr(value, "get_config"):
-        with suppress(NotImplementedError):  # a layer of the user's own may have none
-            parts = {**parts, **inner(_nameless(value.get_config()))}
-    return parts
-
-
-def _nameless(config: Any) -> Any:
-    if isinstance(config, Mapping):
-        return {key: _nameless(item) for key, item in config.items() if key not in _NAMES}
-    return [_nameless(item) for item in config] if isinstance(config, (list, tuple)) else config
-
-
-def _array(array: np.ndarray) -> dict[str, Any]:
-    if array.dtype.hasobject:
-        # The bytes of objects, such as texts, are where they lie in memory.
-        digest = hashlib.sha256(repr(array.tolist()).encode()).hexdigest()
-    else:
-        # Not `tobytes`, which copies them.
-        flat = np.ascontiguousarray(array).reshape(-1)
-        digest = hashlib.sha256(flat.view(np.uint8).data).hexdigest()
-    return {_OBJECT: f"{array.dtype} {list(array.shape)} {digest[:16]}"}
+def _with_rounded_rate(spec: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Returns a spec with its learning rate as Keras holds it, in float32."""
+    rate = spec and spec["config"].get("learning_rate")
+    if spec is None or not isinstance(rate, float):
+        return spec
+    return {**spec, "config": {**spec["config"], "learning_rate": float(np.float32(rate))}}

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard: a run's numbers and learned weights by period."""
+"""Board: a run's numbers and learned weights by period, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Board:
 
     Args:
         run: The run directory.
-        network: Whose weights become histograms.
+        network: Its weights become histograms.
 
     Raises:
         UserError: If TensorBoard is not installed.
     """
 
     def __init__(self, run: Path, network: keras.layers.Layer) -> None:
-        # TensorFlow's summary operations come with it.
+        # TensorFlow's summary operations are part of that package.
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("--tensorboard needs TensorBoard: pip install tensorboard")
         self._folder = run / FOLDER
@@ -35,20 +35,20 @@ class Board:
         self._writer: tf.summary.SummaryWriter | None = None
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Writes the numbers of earlier periods, if nothing has been written of them.
+        """Writes the rows of earlier periods, if the folder does not exist yet.
 
         Raises:
-            UserError: If that is not possible.
+            UserError: If the folder cannot be written.
         """
         if not self._folder.exists():
             for k in range(len(rows)):
                 self._write(rows[: k + 1])
 
     def period(self, rows: Sequence[Row]) -> None:
-        """Writes the last of the rows, and the weights as they are, under its number.
+        """Writes the last row and the current weights under its number.
 
         Raises:
-            UserError: If that is not possible.
+            UserError: If the folder cannot be written.
         """
         self._write(rows, self._network.trainable_variables)
 

@@ -1,4 +1,4 @@
-"""What summary.csv says: a row for each period, and which of them is the best."""
+"""summary.csv: a row for each period, and which row is the best."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from typing import Any, NamedTuple
 class Row(NamedTuple):
     """A row of summary.csv: one period.
 
-    Losses are means over unrolls; meta_loss and imitation_loss are empty where there was
-    no such unroll. start_loss is what the weights that a stage starts from validate at, in
-    its first row; it and validation_loss are inf where an optimizee diverged.
+    meta_loss, imitation_loss: Means over the finite unrolls of each kind; None: there was none.
+    start_loss: In the first row of a stage: the validation loss of the learned weights that
+        the stage starts from; else None.
+    validation_loss: Mean over optimizees. It and start_loss are inf if an optimizee diverged.
+    unrolls, imitation_unrolls: All unrolls, and those that imitated.
+    inner_steps: Of all unrolls together.
+    dropped: Unrolls whose loss or gradient was not finite; they changed no weights.
     """
 
     stage: int
@@ -32,8 +36,8 @@ class Row(NamedTuple):
 def best_row(rows: Sequence[Row]) -> Row:
     """Returns the row with the smallest validation loss of the last stage that improved.
 
-    Stages validate over different lengths, so that their losses do not compare; but a
-    stage's own do, with what its first weights validated at (the best of the one before).
+    Stages validate on different lengths, so their losses cannot be compared. Within a stage
+    they can, also with its start_loss: a stage improved if a row is below that.
 
     Args:
         rows: At least one, in order.
@@ -49,11 +53,32 @@ def best_row(rows: Sequence[Row]) -> Row:
     return best
 
 
+def period_name(stage: int, period: int) -> str:
+    """Returns how users read of a period. Strategies without stages have stage 0 only."""
+    return f"stage {stage}, period {period}" if stage else f"period {period}"
+
+
+def describe(row: Row) -> str:
+    """Returns a row as a line of text."""
+    words = [period_name(row.stage, row.period)]
+    for name, value in (
+        ("start loss", row.start_loss),
+        ("meta-loss", row.meta_loss),
+        ("imitation loss", row.imitation_loss),
+        ("validation loss", row.validation_loss),
+    ):
+        if value is not None:
+            words.append(f"{name} {value:.4f}")
+    if row.dropped:
+        words.append(f"{row.dropped} of {row.unrolls} unrolls dropped: loss not finite")
+    return ", ".join(words)
+
+
 def from_csv(text: str) -> list[Row]:
-    """Returns the rows that `to_csv` wrote.
+    """Returns the rows in the text of a summary.csv.
 
     Raises:
-        ValueError: If it is nothing that it wrote, or not whole.
+        ValueError: If the text is incomplete or is not a summary.
     """
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
@@ -69,7 +94,7 @@ def from_csv(text: str) -> list[Row]:
 
 
 def to_csv(*rows: Sequence[Any]) -> str:
-    """Returns rows of anything as lines; None is empty."""
+    """Returns rows of any values as CSV lines; None becomes an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(["" if v is None else v for v in row] for row in rows)

@@ -1,1 +1,1 @@
-"""Strategies: plans of a run, each from the finished periods alone."""
+"""Strategies: pure plans of a run, decided from its finished periods alone."""

@@ -1,4 +1,4 @@
-"""The CurriculumLearning strategy: unrolls that become longer from stage to stage."""
+"""The CurriculumLearning strategy: unrolls lengthen from stage to stage."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from annotated_types import Ge
 
 from l2o.errors import UserError
 from l2o.options import Count, check_given
-from l2o.train.outer.training import Training
-from l2o.train.runs.directory import RunDirectory
 from l2o.train.runs.summary import Row, best_row
 from l2o.train.strategies import schedules
 from l2o.train.strategies.base import BaseStrategy, Finished, Period
@@ -20,16 +18,13 @@ from l2o.train.strategies.schedules import Exponential
 class CurriculumLearningStrategy(BaseStrategy):
     """Trains on longer and longer unrolls (Chen et al. 2020, section 3.1).
 
-    Stage i trains with unrolls of n_i and validates with n_(i+1). It lasts at least
-    `min_periods` periods and goes on while each validates better than all before; the next
-    stage starts from its best weights. The run ends when no period of a stage validates
-    better than the weights the stage started from, at the same length; or after
-    `max_stages`; or where a list of lengths ends.
+    Stage i trains on unrolls of length n_i and validates on length n_(i+1). A stage lasts at
+    least `min_periods` periods, and goes on while each period validates better than all before
+    it. The next stage starts from its best weights. The run ends when no period of a stage
+    validates better than the weights that the stage started from (at the same length), after
+    `max_stages`, or where a list of lengths ends.
 
     Args:
-        training: What is done within a period.
-        run: Where periods are written; None: nowhere.
-        seed: The run's seed.
         schedule: The lengths n_i: an object of `base` and `power` for base power^i, a list,
             or a callable i -> n_i [base 50, power 2].
         min_periods: Least number of periods of a stage [10].
@@ -37,14 +32,11 @@ class CurriculumLearningStrategy(BaseStrategy):
         **options: See `BaseStrategy`.
 
     Raises:
-        UserError: If the schedule is not one, or too short for `max_stages`.
+        UserError: If an option does not fit, or a list is too short for `max_stages`.
     """
 
     def __init__(
         self,
-        training: Training,
-        run: RunDirectory | None,
-        seed: int,
         *,
         schedule: Exponential | Sequence[Count] | Callable[[int], int] = schedules.DOUBLING,
         min_periods: Count = 10,
@@ -52,13 +44,13 @@ class CurriculumLearningStrategy(BaseStrategy):
         **options: Any,
     ) -> None:
         check_given(CurriculumLearningStrategy, locals(), "strategy")
-        super().__init__(training, run, seed, **options)
+        super().__init__(**options)
         self.schedule = schedule
         self.min_periods = min_periods
         self.max_stages = max_stages
         self._length = schedules.stage_length(schedule, max_stages)
         self._grows = isinstance(schedule, (Exponential, Mapping))
-        # Each stage of a list needs the next one's length to validate.
+        # A stage validates on the next one's length, so the last length has no stage.
         listed = not callable(schedule) and not self._grows
         self._listed_stages = len(schedule) - 1 if listed else None  # type: ignore[arg-type]
 
@@ -100,13 +92,12 @@ class CurriculumLearningStrategy(BaseStrategy):
             stage=stage,
             period=period,
             draw_length=schedules.Fixed(self._length(stage)),
-            p_teacher=self.training.p_teacher,
             validation_unroll=self._length(stage + 1),
             start=start,
         )
 
     def share_done(self, rows: Sequence[Row]) -> float | None:
-        """See `BaseStrategy.share_done`; how long a stage lasts is a guess."""
+        """See `BaseStrategy.share_done`; assumes that a stage lasts `min_periods`."""
         stages = self.max_stages or self._listed_stages
         if not stages:
             return None

@@ -1,4 +1,4 @@
-"""Schedules: what a strategy does in period i, given as a number, a list or a function."""
+"""Schedules: numbers, lists and functions that say what happens in period or stage i."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from l2o.options import LONGEST_UNROLL, Count
 
 
 def number(value: Any, path: str, least: float = -math.inf) -> float:
-    """Returns what a user's function has returned, as a float.
+    """Returns the result of a user's function as a float.
 
     Args:
-        value: Any real number: of Python, NumPy or a tensor.
-        path: Of the option that the function is.
-        least: Smallest that it may be [any].
+        value: The result: a real number of Python, of NumPy or in a tensor.
+        path: The option that holds the function.
+        least: Smallest value that is allowed [any].
 
     Raises:
-        UserError: If it is no finite number, or smaller.
+        UserError: If the result is not a finite number, or is below `least`.
     """
     try:
         found = math.nan if isinstance(value, (bool, np.bool_, str, bytes)) else float(value)
@@ -38,12 +38,12 @@ def number(value: Any, path: str, least: float = -math.inf) -> float:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Draws always the same length."""
+    """Always draws the same length."""
 
     length: int
 
     def __call__(self, rng: np.random.Generator) -> int:
-        """Returns it."""
+        """Returns the length."""
         return self.length
 
 
@@ -54,18 +54,18 @@ class Geometric:
     p: float
 
     def __call__(self, rng: np.random.Generator) -> int:
-        """Returns one."""
+        """Returns a length."""
         return min(int(rng.geometric(self.p)), LONGEST_UNROLL)
 
 
 @dataclass(frozen=True)
 class Called:
-    """Draws whatever a function returns, rounded."""
+    """Draws what a function returns, rounded."""
 
     function: Callable[[], float]
 
     def __call__(self, rng: np.random.Generator) -> int:
-        """Returns that."""
+        """Returns a length."""
         return _length(max(1, round(number(self.function(), UNROLL))), UNROLL)
 
 
@@ -75,11 +75,13 @@ UNROLL = "strategy/unroll_distribution"
 def unroll_length(
     distribution: float | int | Callable[[], float],
 ) -> Fixed | Geometric | Called:
-    """Returns what draws the length of an unroll, at least 1; equal for equal distributions.
+    """Returns an object that draws the length of an unroll, at least 1.
+
+    Equal distributions give equal objects, so that plans can be compared.
 
     Args:
-        distribution: A float p: geometric with mean 1/p; an int: that length; a
-            callable: whatever it returns, rounded.
+        distribution: A float p: geometric with mean 1/p; an int: that length; a callable:
+            its result, rounded.
 
     Raises:
         UserError: If a float is outside (0, 1] or an int is below 1.
@@ -96,11 +98,11 @@ def unroll_length(
 def annealing(
     schedule: float | Sequence[float] | Callable[[int], float], periods: int
 ) -> Callable[[int], float]:
-    """Returns period -> factor of the probability to imitate.
+    """Returns a function: period -> factor of the probability to imitate.
 
     Args:
         schedule: A float a: exp(-a i); a list: its i-th entry; a callable: its value.
-        periods: How many periods a list must cover.
+        periods: The number of periods, which a list must cover.
 
     Raises:
         UserError: If a list is too short or a value is not a probability.
@@ -130,7 +132,7 @@ class Exponential:
 
     Args:
         base: Length in stage 0 [50].
-        power: What each stage multiplies it by [2].
+        power: Factor from each stage to the next [2].
     """
 
     base: Count = 50
@@ -143,12 +145,12 @@ DOUBLING = Exponential()
 def stage_length(
     schedule: Exponential | Mapping[str, Any] | Sequence[int] | Callable[[int], int], stages: int
 ) -> Callable[[int], int]:
-    """Returns stage -> unroll length.
+    """Returns a function: stage -> unroll length.
 
     Args:
         schedule: An `Exponential` or its arguments, a list whose i-th entry is the length
             in stage i, or a callable.
-        stages: How many stages a list must cover, and the one after; 0: unknown.
+        stages: The number of stages; a list must cover them and the one after; 0: unknown.
 
     Raises:
         UserError: If a list is too short or a length is below 1.
@@ -175,7 +177,7 @@ def stage_length(
 def _power(base: int, power: float, stage: int) -> int:
     try:
         return round(base * power**stage)
-    except OverflowError:  # longer than any
+    except OverflowError:
         return LONGEST_UNROLL + 1
 
 

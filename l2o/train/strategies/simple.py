@@ -1,4 +1,4 @@
-"""The Simple strategy: unroll lengths from a long-tailed distribution, forever the same."""
+"""The Simple strategy: every period draws unroll lengths from the same distribution."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from l2o.options import Count, Length, check_given
-from l2o.train.outer.training import Training
-from l2o.train.runs.directory import RunDirectory
 from l2o.train.runs.summary import Row
 from l2o.train.strategies import schedules
-from l2o.train.strategies.base import BaseStrategy, Finished, Period
+from l2o.train.strategies.base import VALIDATION_UNROLL, BaseStrategy, Finished, Period
 
 
 class SimpleStrategy(BaseStrategy):
     """Trains for a fixed number of periods (Wichrowska et al. 2017, section 4.4).
 
     Args:
-        training: What is done within a period.
-        run: Where periods are written; None: nowhere.
-        seed: The run's seed.
         num_periods: Number of periods [100].
         unroll_distribution: Length of each unroll: a float p draws it from the geometric
             distribution (mean 1/p), an int fixes it, a callable returns it [0.05].
@@ -29,23 +24,20 @@ class SimpleStrategy(BaseStrategy):
         **options: See `BaseStrategy`.
 
     Raises:
-        UserError: If a schedule is not one.
+        UserError: If an option does not fit, or a list is too short.
     """
 
     def __init__(
         self,
-        training: Training,
-        run: RunDirectory | None,
-        seed: int,
         *,
         num_periods: Count = 100,
         unroll_distribution: int | float | Callable[[], float] = 0.05,
         annealing_schedule: float | Sequence[float] | Callable[[int], float] = 0.5,
-        validation_unroll: Length = 50,
+        validation_unroll: Length = VALIDATION_UNROLL,
         **options: Any,
     ) -> None:
         check_given(SimpleStrategy, locals(), "strategy")
-        super().__init__(training, run, seed, **options)
+        super().__init__(**options)
         self.num_periods = num_periods
         self.unroll_distribution = unroll_distribution
         self.annealing_schedule = annealing_schedule
@@ -62,7 +54,7 @@ class SimpleStrategy(BaseStrategy):
             stage=0,
             period=period,
             draw_length=self._draw_length,
-            p_teacher=self.training.p_teacher * self._annealing(period),
+            annealing=self._annealing(period),
             validation_unroll=self.validation_unroll,
         )
 

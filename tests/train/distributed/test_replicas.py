@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.disk.packing import pack, unpack
 from l2o.errors import LostWorkerError, UserError
 from l2o.problems import mlp_classifier
-from l2o.train import LossArgs, Replicas, SimpleStrategy, Training, join, use_devices
+from l2o.train import LossArgs, Replicas, Runner, SimpleStrategy, Training, join, use_devices
 from l2o.train.distributed.cluster import cluster
 from tests.optimizees import CASES, OPTIMIZERS, Cliff, learn, meta_step, optimizer_of
 
@@ -110,7 +110,7 @@ def test_a_run_on_two_devices_is_that_on_one_and_goes_on_as_it(two):
     for replicas in (two, None):
         made = training(replicas, problem)
         # As many unrolls of one kind as of the other would not be the same draws.
-        rows = SimpleStrategy(made, None, 0, unroll_distribution=3, **options).train()
+        rows = Runner(made, SimpleStrategy(unroll_distribution=3, **options)).train()
         ends.append((made, rows))
     (made, rows), (alone, others) = ends
     for row, other in zip(rows, others, strict=True):

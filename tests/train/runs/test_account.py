@@ -15,16 +15,22 @@ from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Booth, Matyas, Quadratic, RandomScaling, keras_problem
 from l2o.train import (
+    BaseStrategy,
     CurriculumLearningStrategy,
+    Finished,
     LossArgs,
+    Period,
     RunDirectory,
+    Runner,
     SimpleStrategy,
     Training,
-    build_strategy,
     resolve_config,
     session,
 )
-from l2o.train.runs.account import _plain, account_of
+from l2o.train.runs import account
+from l2o.train.runs.description import describe
+from l2o.train.strategies.schedules import Fixed
+from tests.running import build_runner
 
 X = np.arange(24.0).reshape(8, 3)
 
@@ -50,7 +56,12 @@ def make(directory, problems=None, meta=None, layers=(3,), loss_args=None, seed=
         loss_args or LossArgs(use_log_objective=False),
         **options,
     )
-    return SimpleStrategy(training, directory and RunDirectory(directory), seed, **strategy)
+    run = directory and RunDirectory(directory)
+    return Runner(training, SimpleStrategy(**strategy), run, seed)
+
+
+def account_of(runner):
+    return account.account_of(runner.training, runner.strategy, runner.seed)
 
 
 def regression(units=2, activation="tanh", scale=1.0, loss="mse", batch_size=4):
@@ -120,7 +131,7 @@ def test_another_run_is_refused_by_its_path(trained, other, path):
     sections = {path.split("/")[0].split(" ")[0], *(["network"] if path == "constructor" else [])}
     assert {name.split("/")[0] for name in named} <= sections, refused.value.message
     assert "network/name" not in named
-    assert "has 1 trained periods" in refused.value.message
+    assert "has 1 trained periods; " in refused.value.message
     assert content(trained) == before
 
 
@@ -131,10 +142,10 @@ def test_a_length_of_1_is_no_probability_of_1(tmp_path):
 
 
 def test_a_rate_that_is_set_later_is_not_ignored(trained):
-    strategy = make(trained)
-    strategy.training.meta_optimizer.learning_rate = 0.5
+    runner = make(trained)
+    runner.training.meta_optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"learning_rate \(0.01 there, 0.5 here\)"):
-        strategy.train()
+        runner.train()
 
 
 def test_the_same_goes_on_and_a_longer_one_too(tmp_path):
@@ -148,6 +159,31 @@ def test_the_same_goes_on_and_a_longer_one_too(tmp_path):
     for name, array in whole.read_checkpoint(0, 1).items():
         np.testing.assert_array_equal(array, parts.read_checkpoint(0, 1)[name])
     assert json.loads(parts.account_path.read_text())["strategy"]["num_periods"] == 2
+
+
+@pytest.mark.parametrize("rate", [0.01, 1 / 3])
+def test_a_keras_optimizer_is_the_same_run_as_its_spec(tmp_path, rate):
+    optimizer, teachers = keras.optimizers.Adam(rate), [keras.optimizers.SGD(rate, momentum=0.9)]
+    spec = {"class_name": "SGD", "config": {"learning_rate": rate, "momentum": 0.9}}
+    options = {"p_teacher": 0.5, "imitation_optimizer": keras.optimizers.SGD(rate)}
+    make(tmp_path, meta=adam(rate), teachers=[spec], **options).train()
+    more = {"strategy": {"num_periods": 2}, **options}
+    assert len(make(tmp_path, meta=optimizer, teachers=teachers, **more).train()) == 2
+    more["strategy"] = {"num_periods": 3}
+    assert len(make(tmp_path, meta=adam(rate), teachers=[spec], **more).train()) == 3
+    for other, path in (
+        ({"meta": keras.optimizers.Adam(rate, beta_1=0.8)}, "optimizer/config/beta_1"),
+        ({"meta": keras.optimizers.Adam(2 * rate)}, "optimizer/config/learning_rate"),
+        ({"meta": keras.optimizers.AdamW(rate)}, "optimizer/class_name"),
+        ({"teachers": [keras.optimizers.SGD(rate)]}, "training/teachers/0/config/momentum"),
+        (
+            {"imitation_optimizer": keras.optimizers.SGD(0.5)},
+            "training/imitation_optimizer/config/learning_rate",
+        ),
+    ):
+        given = {"meta": optimizer, "teachers": teachers, **more, **other}
+        with pytest.raises(UserError, match=path):
+            make(tmp_path, **given).train()
 
 
 def test_functions_are_told_apart_by_their_names(tmp_path):
@@ -177,6 +213,8 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     # An option that was not there is the default.
     old = run.read_account()
     del old["training"]["depth"], old["strategy"]["max_dropped"]
+    # Its account had the optimizer's name, which Keras numbers.
+    old["network"]["name"] = "DMOptimizer_7"
     run.write_account(old)
     assert len(make(tmp_path, strategy={"num_periods": 3}).train()) == 3
     old["training"].pop("depth", None)
@@ -196,8 +234,11 @@ def test_a_damaged_account_is_told(tmp_path, text):
 def test_texts_are_told_by_what_they_say():
     texts = [["ab", "c"], ["ab", "d"]]
     arrays = [[tf.constant(t), np.array(t, object)] for t in texts]
-    assert _plain(arrays[0]) == _plain([tf.constant(texts[0]), np.array(list(texts[0]), object)])
-    assert all(a != b for a, b in zip(_plain(arrays[0]), _plain(arrays[1]), strict=True))
+    copies = [tf.constant(texts[0]), np.array(list(texts[0]), object)]
+    assert describe(arrays[0]) == describe(copies)
+        [tf.constant(texts[0]), np.array(list(texts[0]), object)]
+    )
+    assert all(a != b for a, b in zip(describe(arrays[0]), describe(arrays[1]), strict=True))
 
 
 def test_the_command_line_does_not_go_on_with_a_run_from_python(tmp_path):
@@ -209,11 +250,11 @@ def test_the_command_line_does_not_go_on_with_a_run_from_python(tmp_path):
 
 
 def test_an_account_is_the_same_at_each_time():
-    def account():
+    def made():
         return account_of(make(None, [regression(), Quadratic(3)], unroll_weights=half))
 
-    first = account()
-    assert json.loads(json.dumps(first)) == first == account()
+    first = made()
+    assert json.loads(json.dumps(first)) == first == made()
 
 
 @pytest.mark.parametrize(
@@ -225,11 +266,11 @@ def test_an_account_is_the_same_at_each_time():
     ids=lambda other: next(iter(other)),
 )  # fmt: skip
 def test_models_and_data_are_told_apart(other):
-    def account(**options):
+    def described(**options):
         return account_of(make(None, [regression(**options)]))["problems"]
 
-    assert account() != account(**other)
-    assert account(**other) == account(**other)
+    assert described() != described(**other)
+    assert described(**other) == described(**other)
 
 
 def test_any_object_can_be_told_of():
@@ -237,11 +278,11 @@ def test_any_object_can_be_told_of():
         def __init__(self, rng, deep, kinds):
             self.rng, self.deep, self.kinds = rng, deep, kinds
 
-    def account():
+    def made():
         deep = {"me": {1.5, 2.5}, "nan": float("nan"), "f": functools.partial(half, n=2)}
         return account_of(make(None, [Odd(np.random.default_rng(0), deep, [deep, int])]))
 
-    assert json.loads(json.dumps(account(), allow_nan=False)) == account()
+    assert json.loads(json.dumps(made(), allow_nan=False)) == made()
     cyclic = Odd(None, {}, [])
     cyclic.deep["again"] = cyclic.deep
     json.dumps(account_of(make(None, [cyclic])))
@@ -251,13 +292,45 @@ def test_a_curriculum_too(tmp_path):
     def curriculum(**options):
         training = make(None).training
         options = {"min_periods": 1, "epochs_per_period": 1, **options}
-        return CurriculumLearningStrategy(training, RunDirectory(tmp_path), 0, **options)
+        return Runner(training, CurriculumLearningStrategy(**options), RunDirectory(tmp_path))
 
     curriculum(schedule=[2, 3], max_stages=1).train()
     before = len(RunDirectory(tmp_path).rows())
     with pytest.raises(UserError, match="strategy/schedule"):
         curriculum(schedule=[3, 3], max_stages=1).train()
     assert len(curriculum(schedule=[2, 3, 4], max_stages=2).train()) >= before
+
+
+class Listed(BaseStrategy):
+    """A user's own strategy; its lengths have no default."""
+
+    def __init__(self, lengths, **options):
+        super().__init__(**options)
+        self.lengths = lengths
+
+    def plan(self, rows):
+        i = len(rows)
+        return Period(0, i, Fixed(self.lengths[i])) if i < len(self.lengths) else Finished("done")
+
+    def share_done(self, rows):
+        return len(rows) / len(self.lengths)
+
+
+def test_an_argument_without_a_default_counts_too(tmp_path):
+    def listed(*lengths, **options):
+        strategy = Listed(list(lengths), epochs_per_period=1, **options)
+        return Runner(make(None).training, strategy, RunDirectory(tmp_path))
+
+    listed(2).train()
+    with pytest.raises(UserError, match=r"strategy/lengths \(\[2\] there, \[3, 2\] here\)"):
+        listed(3, 2).train()
+    assert len(listed(2, 3, max_dropped=1).train()) == 2
+    # The account of an older version did not have it.
+    run = RunDirectory(tmp_path)
+    old = run.read_account()
+    del old["strategy"]["lengths"]
+    run.write_account(old)
+    assert len(listed(2, 3, 4, max_dropped=0.9).train()) == 3
 
 
 CONFIG = {
@@ -288,4 +361,4 @@ def test_a_run_of_the_command_line_goes_on_from_python(tmp_path, capsys):
     more = {**run.read_config(), "strategy": {**config["strategy"], "num_periods": 3}}
     session.start(more, read=run.read_config())
     assert len(run.rows()) == 3
-    assert len(build_strategy(resolve_config(more), RunDirectory(tmp_path)).train()) == 3
+    assert len(build_runner(resolve_config(more), RunDirectory(tmp_path)).train()) == 3

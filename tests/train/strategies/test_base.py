@@ -8,9 +8,11 @@ import l2o
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem, ProblemSpec
-from l2o.train import LossArgs, RunDirectory, SimpleStrategy, Training
+from l2o.train import LossArgs, RunDirectory, Runner, SimpleStrategy, Training
 from l2o.train.runs.summary import Row
 from l2o.train.strategies import schedules
+from l2o.train.strategies.base import BaseStrategy, Finished, Period
+from l2o.train.strategies.schedules import Fixed
 from tests.train.outer.test_training import TEACHERS, Parabola
 
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.01}}
@@ -33,19 +35,19 @@ def make(directory=None, seed=0, periods=3, training=None, sizes=(7,), **options
         **{"repeat": 2, **(training or {})},
     )
     run = RunDirectory(directory) if directory else None
-    return SimpleStrategy(made, run, seed, num_periods=periods, **options)
+    return Runner(made, SimpleStrategy(num_periods=periods, **options), run, seed)
 
 
 def test_one_trace_for_a_whole_run_with_geometric_lengths():
-    strategy = make(periods=4, unroll_distribution=0.2)
+    runner = make(periods=4, unroll_distribution=0.2)
     lengths = []
-    draw = strategy._draw_length
-    strategy._draw_length = lambda rng: lengths.append(draw(rng)) or lengths[-1]
-    strategy.train()
+    draw = runner.strategy._draw_length
+    runner.strategy._draw_length = lambda rng: lengths.append(draw(rng)) or lengths[-1]
+    runner.train()
     assert len(set(lengths)) > 5
-    for step in strategy.training.steps:
+    for step in runner.training.steps:
         assert step.traces("train") == 1
-    for step in strategy.training.validation_steps:
+    for step in runner.training.validation_steps:
         assert step.traces("validate") == 1
 
 
@@ -105,22 +107,22 @@ def test_seeds_make_runs(tmp_path):
 
 
 def test_validation_takes_the_same_optimizees_every_period():
-    strategy = make(periods=2, training={"p_teacher": 0.0}, unroll_distribution=4)
-    strategy.training.meta_optimizer.learning_rate = 0.0
-    rows = strategy.train()
+    runner = make(periods=2, training={"p_teacher": 0.0}, unroll_distribution=4)
+    runner.training.meta_optimizer.learning_rate = 0.0
+    rows = runner.train()
     assert rows[0].validation_loss == rows[1].validation_loss
     assert rows[0].meta_loss != rows[1].meta_loss
 
 
 def test_rows_count_what_happened():
-    strategy = make(
+    runner = make(
         periods=1,
         sizes=(None, 7),
         unroll_distribution=4,
         training={"teachers": TEACHERS, "p_teacher": 1.0},
         annealing_schedule=[1.0],
     )
-    (row,) = strategy.train()
+    (row,) = runner.train()
     # Per epoch: 2 unrolls without data, 2 for 7 mini-batches with it.
     assert row.unrolls == row.imitation_unrolls == 3 * 4
     assert row.inner_steps == 3 * 4 * 4
@@ -131,15 +133,64 @@ def test_rows_count_what_happened():
 
 
 def test_the_schedule_anneals_the_imitation():
-    probabilities = [
-        make(training={"teachers": TEACHERS, "p_teacher": 0.5}, annealing_schedule=schedule)
-        .plan([None] * period)
-        .p_teacher
+    factors = [
+        SimpleStrategy(annealing_schedule=schedule, num_periods=3).plan([None] * period).annealing
         for schedule in (0.5, [0.2, 0.4, 0.6], lambda i: i / 10)
         for period in range(3)
     ]
-    expected = [*(0.5 * np.exp([0, -0.5, -1])), 0.1, 0.2, 0.3, 0, 0.05, 0.1]
-    np.testing.assert_allclose(probabilities, expected)
+    np.testing.assert_allclose(factors, [*np.exp([0, -0.5, -1]), 0.2, 0.4, 0.6, 0, 0.1, 0.2])
+
+
+class Spoken(BaseStrategy):
+    """Two periods, each with a part of what a plan may say."""
+
+    def __init__(self, **said):
+        super().__init__(epochs_per_period=2)
+        self.said = said
+
+    def plan(self, rows):
+        i = len(rows)
+        return Period(0, i, Fixed(3), **self.said) if i < 2 else Finished("enough")
+
+    def share_done(self, rows):
+        return None
+
+
+def imitating(**said):
+    training = {"teachers": TEACHERS, "p_teacher": 0.5}
+    runner = make(training=training)
+    runner.strategy = Spoken(**said)
+    asked, train = [], runner.training.train
+    runner.training.train = lambda *args: asked.append(args[-1]) or train(*args)
+    return runner.train(), asked
+
+
+def test_a_strategy_that_is_silent_about_imitation_does_not_switch_it_off():
+    rows, asked = imitating()
+    assert asked == [0.5] * 4
+    assert all(0 < row.imitation_unrolls < row.unrolls for row in rows)
+    for annealing in (0.0, 0.3):
+        rows, asked = imitating(annealing=annealing)
+        assert asked == [0.5 * annealing] * 4
+        assert annealing or not any(row.imitation_unrolls for row in rows)
+
+
+def test_a_period_that_says_nothing_has_the_defaults():
+    assert Period(0, 0, Fixed(3)) == Period(0, 0, Fixed(3), 1.0, 50, None)
+    assert SimpleStrategy(unroll_distribution=3).plan([]) == Period(0, 0, Fixed(3))
+    # What it starts from and validates on is its own to say.
+    runner = make()
+    runner.strategy = Spoken(validation_unroll=2, start=(0, 0))
+    with pytest.raises(UserError, match="no checkpoint of stage 0, period 0 in memory"):
+        runner.train()
+
+
+def test_a_strategy_is_data_that_many_runs_may_have():
+    strategy = SimpleStrategy(num_periods=1, epochs_per_period=1, unroll_distribution=2)
+    before = dict(vars(strategy))
+    made = [make().training for _ in range(2)]
+    assert Runner(made[0], strategy).train() == Runner(made[1], strategy, seed=0).train()
+    assert vars(strategy) == before
 
 
 def test_unroll_distributions():
@@ -183,9 +234,8 @@ def test_where_every_gradient_is_zero_training_goes_on(name):
     optimizer.xla = False
     before = optimizer.network.get_weights()
     made = Training(optimizer, [Flat()], ADAM, LossArgs(), repeat=3)
-    (row,) = SimpleStrategy(
-        made, None, 0, num_periods=1, epochs_per_period=1, validation_unroll=2
-    ).train()
+    strategy = SimpleStrategy(num_periods=1, epochs_per_period=1, validation_unroll=2)
+    (row,) = Runner(made, strategy).train()
     assert (row.dropped, row.meta_loss, row.validation_loss) == (0, 0.0, 0.0)
     for a, b in zip(before, optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -204,21 +254,25 @@ class Exploding(Parabola):
         return instance._replace(model_state=[y, count - 1e6 * (self.some and seed % 4 > 0)])
 
 
-def exploding(some, **options):
+def exploding(some, run=None, **options):
     made = Training(
         l2o.RNNPropOptimizer(layers=(3,)), [Exploding(some)], ADAM, LossArgs(), repeat=4, depth=1
     )
+    return Runner(made, explosive(**options), run)
+
+
+def explosive(**options):
     options = {"num_periods": 3, "validation_unroll": 2, "unroll_distribution": 4, **options}
-    return SimpleStrategy(made, options.pop("run", None), 0, epochs_per_period=6, **options)
+    return SimpleStrategy(epochs_per_period=6, **options)
 
 
 def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path):
     run = RunDirectory(tmp_path)
-    strategy = exploding(False, run=run)
-    before = strategy.training.optimizer.network.get_weights()
+    runner = exploding(False, run=run)
+    before = runner.training.optimizer.network.get_weights()
     with pytest.raises(UserError, match=r"strategy/max_dropped: the run stops after period 0: 24"):
-        strategy.train()
-    for a, b in zip(before, strategy.training.optimizer.network.get_weights(), strict=True):
+        runner.train()
+    for a, b in zip(before, runner.training.optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     (row,) = run.rows()
     assert row.dropped == row.unrolls == 24
@@ -241,7 +295,15 @@ def test_fewer_than_the_stated_share_are_counted_and_left_out():
 
 def test_a_share_that_an_earlier_period_dropped_is_no_extension():
     rows = [Row(0, i, 0.1, None, None, 0.1, 10, 0, 10, dropped) for i, dropped in enumerate([3, 0])]
-    strict = exploding(True, max_dropped=0.2)
-    usual, loose = exploding(True), exploding(True, max_dropped=1, num_periods=9)
-    assert loose.would_have_run(usual, rows)
-    assert not strict.would_have_run(usual, rows)
+    strict = explosive(max_dropped=0.2)
+    usual, loose = explosive(), explosive(max_dropped=1, num_periods=9)
+    assert loose.would_have_run(usual, rows, 0.0)
+    assert not strict.would_have_run(usual, rows, 0.0)
+
+
+def test_another_annealing_is_another_run_only_where_something_imitates():
+    rows = [Row(0, i, 0.1, None, None, 0.1, 10, 0, 10, 0) for i in range(2)]
+    usual, other = explosive(), explosive(annealing_schedule=0.1)
+    assert other.would_have_run(usual, rows, p_teacher=0.0)
+    assert not other.would_have_run(usual, rows, p_teacher=0.2)
+    assert other.would_have_run(usual, rows[:1], p_teacher=0.2), "period 0 has a factor of 1"

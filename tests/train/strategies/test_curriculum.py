@@ -1,6 +1,6 @@
 """Stages: their lengths, when they end, what the next one starts from, resuming."""
 
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import l2o
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import ProblemSpec
-from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Training
+from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Runner, Training
 from l2o.train.runs.summary import Row, best_row
 from l2o.train.strategies.base import Finished, Period
 from tests.train.outer.test_training import TEACHERS, Parabola
@@ -20,11 +20,6 @@ from tests.train.outer.test_training import TEACHERS, Parabola
 def _not_compiled(monkeypatch):
     """These runs are so short that they would mostly wait for XLA's compiler."""
     monkeypatch.setattr(TrainableOptimizer, "xla", False)
-
-
-def planner(**options):
-    training = SimpleNamespace(p_teacher=0.25, problems=[None])
-    return CurriculumLearningStrategy(training, None, 0, **options)
 
 
 def rows(*stages):
@@ -37,14 +32,14 @@ def rows(*stages):
 
 
 def test_a_stage_trains_with_its_length_and_validates_with_the_next():
-    strategy = planner(schedule=[3, 5, 9], min_periods=1)
+    strategy = CurriculumLearningStrategy(schedule=[3, 5, 9], min_periods=1)
     first = strategy.plan([])
     assert (first.stage, first.period, first.start) == (0, 0, None)
     assert (first.draw_length(None), first.validation_unroll) == (3, 5)
     second = strategy.plan(rows([1.0, 0.5, 0.6]))
     assert (second.stage, second.period) == (1, 0)
     assert (second.draw_length(None), second.validation_unroll) == (5, 9)
-    assert second.p_teacher == 0.25
+    assert first.annealing == second.annealing == 1
 
 
 @pytest.mark.parametrize(
@@ -61,12 +56,12 @@ def test_a_stage_trains_with_its_length_and_validates_with_the_next():
     ids=["both", "base", "power", "callable", "list", "array", "numpy"],
 )
 def test_schedules(schedule, expected):
-    length = planner(schedule=schedule)._length
+    length = CurriculumLearningStrategy(schedule=schedule)._length
     assert [length(stage) for stage in range(4)] == expected
 
 
 def test_the_default_schedule_is_the_seeds():
-    first = planner().plan([])
+    first = CurriculumLearningStrategy().plan([])
     assert (first.draw_length(None), first.validation_unroll) == (50, 100)
 
 
@@ -83,16 +78,16 @@ def test_the_default_schedule_is_the_seeds():
 )
 def test_schedules_that_are_none(options):
     with pytest.raises(UserError, match="strategy/schedule"):
-        planner(**options)
+        CurriculumLearningStrategy(**options)
 
 
 def test_a_callable_that_gives_no_length_is_refused():
     with pytest.raises(UserError, match="strategy/schedule"):
-        planner(schedule=lambda i: 1 - i).plan([])
+        CurriculumLearningStrategy(schedule=lambda i: 1 - i).plan([])
 
 
 def test_a_stage_lasts_min_periods_and_on_while_validation_improves():
-    strategy = planner(min_periods=3)
+    strategy = CurriculumLearningStrategy(min_periods=3)
 
     def next_of(*losses):
         period = strategy.plan(rows([1.0, *losses]))
@@ -107,7 +102,7 @@ def test_a_stage_lasts_min_periods_and_on_while_validation_improves():
 
 
 def test_the_next_stage_starts_from_the_best_weights():
-    strategy = planner(min_periods=2)
+    strategy = CurriculumLearningStrategy(min_periods=2)
     assert strategy.plan(rows([1.0, 0.4, 0.6])).start == (0, 0)
     assert strategy.plan(rows([1.0, 0.8, 0.6, 0.7])).start == (0, 1)
     assert strategy.plan(rows([1.0, 0.5, 0.6], [2.0, 1.0, 1.5])).start == (1, 0)
@@ -119,16 +114,17 @@ def test_the_reasons_to_end():
     worse = rows([1.0, 0.5, 0.6], [0.7, 0.7, 0.9])
     diverged = rows([float("inf"), float("inf"), float("inf")])
     for history in (worse, diverged):
-        end = planner(min_periods=2).plan(history)
+        end = CurriculumLearningStrategy(min_periods=2).plan(history)
         assert isinstance(end, Finished)
         assert "validates better than the weights it started from" in end.reason
-    assert "max_stages" in planner(min_periods=2, max_stages=1).plan(better).reason
-    assert "schedule ends" in planner(min_periods=2, schedule=[3, 4]).plan(better).reason
-    assert isinstance(planner(min_periods=2, max_stages=2).plan(better), Period)
+    two = partial(CurriculumLearningStrategy, min_periods=2)
+    assert "max_stages" in two(max_stages=1).plan(better).reason
+    assert "schedule ends" in two(schedule=[3, 4]).plan(better).reason
+    assert isinstance(two(max_stages=2).plan(better), Period)
 
 
 def test_lengths_that_outgrow_every_unroll_end_the_run():
-    strategy = planner(schedule={"base": 400_000, "power": 2}, min_periods=1)
+    strategy = CurriculumLearningStrategy(schedule={"base": 400_000, "power": 2}, min_periods=1)
     assert isinstance(strategy.plan([]), Period)
     end = strategy.plan(rows((0.5, 0.2, 0.3)))
     assert end == Finished("the lengths of stage 1 are longer than any unroll may be")
@@ -142,11 +138,11 @@ def test_the_best_row_of_all_stages_is_that_of_the_last_that_improved():
 
 
 def test_the_share_that_is_done_grows_to_one_or_is_unknown():
-    strategy = planner(min_periods=2, max_stages=2)
+    strategy = CurriculumLearningStrategy(min_periods=2, max_stages=2)
     history = rows([1.0, 0.9, 0.8, 0.7, 0.7], [1.0, 0.9, 0.8])
     shares = [strategy.share_done(history[:n]) for n in range(len(history) + 1)]
     assert shares == [0, 0.25, 0.5, 0.5, 0.5, 0.75, 1]
-    assert planner().share_done(history) is None
+    assert CurriculumLearningStrategy().share_done(history) is None
 
 
 def make(directory=None, rate=0.01, training=None, **options):
@@ -163,7 +159,7 @@ def make(directory=None, rate=0.01, training=None, **options):
         "epochs_per_period": 2, "schedule": [3, 5, 8, 11], "min_periods": 2, "max_stages": 3,
         **options,
     }  # fmt: skip
-    return CurriculumLearningStrategy(made, run, 0, **options)
+    return Runner(made, CurriculumLearningStrategy(**options), run)
 
 
 def recorded(call, kind, lengths):
@@ -189,16 +185,16 @@ class Lines:
 
 def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     progress = Lines()
-    strategy = make(tmp_path)
+    runner = make(tmp_path)
     lengths = []
-    (step,), (validation,) = strategy.training.steps, strategy.training.validation_steps
+    (step,), (validation,) = runner.training.steps, runner.training.validation_steps
     for owner, kind in ((step, "train"), (validation, "validate")):
         setattr(owner, kind, recorded(getattr(owner, kind), kind, lengths))
-    found = strategy.train(progress)
+    found = runner.train(progress)
     assert {n for kind, n in lengths if kind == "train"} == {3, 5, 8}
     assert {n for kind, n in lengths if kind == "validate"} == {5, 8, 11}
     assert {row.stage for row in found} == {0, 1, 2}
-    assert progress.lines[-1] == f"finished: {strategy.plan(found).reason}"
+    assert progress.lines[-1] == f"finished: {runner.strategy.plan(found).reason}"
     assert any(line.startswith("stage 1, period 0, start loss") for line in progress.lines)
     assert progress.shares == sorted(progress.shares)
     assert progress.shares[-1] <= 1
@@ -207,10 +203,10 @@ def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     run = RunDirectory(tmp_path)
     for stage in (1, 2):
         before = best_row([row for row in found if row.stage == stage - 1])
-        strategy.training.load_state(run.read_checkpoint(before.stage, before.period), "")
-        period = strategy._make(stage, 0)
+        runner.training.load_state(run.read_checkpoint(before.stage, before.period), "")
+        period = runner.strategy._make(stage, 0)
         first = next(row for row in found if row.stage == stage)
-        assert strategy._validate(period, lambda *_: None) == first.start_loss
+        assert runner._validate(period, lambda *_: None) == first.start_loss
         assert all(row.start_loss is None for row in found if row.period > 0)
     assert run.best() == best_row(found)
 
