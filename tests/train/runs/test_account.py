@@ -236,8 +236,6 @@ def test_texts_are_told_by_what_they_say():
     arrays = [[tf.constant(t), np.array(t, object)] for t in texts]
     copies = [tf.constant(texts[0]), np.array(list(texts[0]), object)]
     assert describe(arrays[0]) == describe(copies)
-        [tf.constant(texts[0]), np.array(list(texts[0]), object)]
-    )
     assert all(a != b for a, b in zip(describe(arrays[0]), describe(arrays[1]), strict=True))
 
 
