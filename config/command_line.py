@@ -1,4 +1,4 @@
-"""What the four scripts share: one line per error, exit codes, quiet TensorFlow."""
+"""What the four scripts share: errors of one line, exit codes, quiet TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from config.overrides import ConfigError
+from config.plain import LostWorkerError, UserError
 
-# Counts of 32 bits.
+# The largest 32-bit count.
 LARGEST = 2**31 - 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--quiet", action="store_true", help="print nothing but errors")
         devices = self.add_mutually_exclusive_group()
-        devices.add_argument("--cpu", action="store_true", help="compute on no GPU")
+        devices.add_argument("--cpu", action="store_true", help="do not use a GPU")
         devices.add_argument(
             "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all there are]"
         )
@@ -86,12 +86,11 @@ def rates(text: str) -> list[float]:
 
 
 def begin(args: argparse.Namespace) -> None:
-    """Imports l2o, and so TensorFlow, without its start-up messages; chooses devices.
+    """Imports l2o, and so TensorFlow, without start-up messages, and chooses devices.
 
-    With `--quiet` nothing is printed from here on but errors.
-
-    They would bury the one line that matters. Some are written before any log level
-    counts, so the file descriptor itself is closed meanwhile; an error still comes out.
+    TensorFlow's messages would bury the one line that matters. It writes some before any log
+    level applies, so the file descriptor itself is redirected during the import; an exception
+    is still printed. With `--quiet` only errors are printed from here on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept = os.dup(2)
@@ -103,38 +102,38 @@ def begin(args: argparse.Namespace) -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silence)
-    # TensorFlow takes the few calls of a short evaluation for needless tracing.
+    # TensorFlow would warn that a short evaluation traces too often.
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     l2o.train.use_devices(args.cpu, args.gpus)
-    # None: its reader has closed it before it began.
+    # None: stdout was closed before the script began.
     if args.quiet or sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that has no such sign shows another, and a name may be no text.
+        # A terminal may lack a character, and a file name may not be text: replace both.
         sys.stdout.reconfigure(errors="replace")
 
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script's main and exits.
 
-    With 0, or 2 for wrong input and a full disk, 1 for a lost worker, 128 + its number for a
-    signal: 130 for Ctrl-C, 143 for SIGTERM, 141 where nobody reads the output any more.
+    The exit code is 0; 2 for wrong input or a full disk; 1 for a lost worker; 128 plus its
+    number for a signal: 130 for Ctrl-C, 143 for SIGTERM, 141 for a closed output.
 
     Args:
         main: What the script does.
     """
-    # A shell that starts it in the background has it ignore Ctrl-C.
+    # A shell that starts the script in the background makes it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = _code_of(main)
-    # A second one while Python ends would be another exit code.
+    # A second signal while Python ends would change the exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except OSError:
-        # Or Python would try to write the rest of it once more when it ends, and say so.
+        # Otherwise Python writes the rest again when it ends, and reports the failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
@@ -144,8 +143,10 @@ def _code_of(main: Callable[[], None]) -> Any:
         main()
         sys.stdout.flush()
         return 0
-    except ConfigError as error:
+    except UserError as error:
         return _said(str(error))
+    except LostWorkerError as error:
+        return _said(str(error), code=1)
     except KeyboardInterrupt:
         return _said("interrupted", code=130)
     except SystemExit as stop:
@@ -158,15 +159,6 @@ def _code_of(main: Callable[[], None]) -> Any:
         return _said(f"cannot write: {error.strerror}")
     except ImportError as error:
         if error.name != "l2o":
-            raise
-        return _said(str(error))
-    except Exception as error:
-        # After the fact: it imports TensorFlow.
-        from l2o.errors import LostWorkerError, UserError
-
-        if isinstance(error, LostWorkerError):
-            return _said(str(error), code=1)
-        if not isinstance(error, UserError):
             raise
         return _said(str(error))
 

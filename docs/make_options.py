@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, get_args
 
 from l2o.optimizer import OPTIMIZERS
 from l2o.options import describe, options_of, to_json
+from l2o.plain import SPELLINGS
 from l2o.problems import PROBLEMS, WRAPPERS
-from l2o.train import STRATEGIES, LossArgs, Training
-from l2o.train.build import job
+from l2o.train import ESTIMATORS, STRATEGIES, LossArgs, Training
+from l2o.train.resolve import job
 
 PAGE = Path(__file__).parent / "options.md"
 # In place of a default.
@@ -117,6 +118,7 @@ def sections() -> list[Section]:
         *_registered(OPTIMIZERS.entries, "constructor={}", "network/"),
         training,
         _section("LossArgs", "", LossArgs, "loss_args/"),
+        *_registered(ESTIMATORS.entries, "estimator_constructor={}", "estimator/"),
         Section(
             "Meta-optimizer",
             "At `optimizer/`. Trains the learned weights.",
@@ -230,6 +232,9 @@ def page() -> str:
         rows = [_row(entry, ids[entry.path, entry.constructor]) for entry in section.entries]
         head = ["| option | type | default | meaning | test |", "|---|---|---|---|---|"]
         parts.append("\n".join([*head, *rows]) + "\n" if rows else "It has no options.\n")
+    parts.append("## Other spellings\n\nThese paths are accepted too.\n")
+    spellings = ((f"`{'/'.join(path)}`" for path in pair) for pair in SPELLINGS.items())
+    parts.append("".join(f"* {spelling}: see {place}\n" for spelling, place in spellings))
     return "\n".join(parts)
 
 

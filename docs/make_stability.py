@@ -9,7 +9,6 @@ from make_reproduction import fill
 
 import l2o
 from l2o.evaluate import metrics, run, suites
-from l2o.train.build import problem_from
 
 STEPS, SEEDS = 1000, range(10)
 
@@ -21,7 +20,7 @@ def main(names: list[str]) -> None:
     for case in suites.generalization("base", {}, STEPS):
         if case.steps != STEPS:
             continue
-        problem = problem_from(case.target, case.kwargs)
+        problem = suites.built(case)
         runs = [run(problem, optimizer, STEPS, SEEDS) for optimizer in optimizers.values()]
         rows.append([case.name, *map(_cell, runs)])
         print(*rows[-1], flush=True)

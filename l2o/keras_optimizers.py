@@ -1,10 +1,10 @@
-"""Keras' own optimizers by name: meta-optimizers and teachers."""
+"""Keras' own optimizers by name: meta-optimizers, teachers and baselines."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -19,7 +19,7 @@ from l2o.registry import Registry
 # A spec, or from Python an optimizer object whose options make one.
 OptimizerSpec = dict[str, Any] | InstanceOf[keras.optimizers.Optimizer]
 
-# Arguments of every Keras optimizer whose default, None, does not tell their type.
+# Arguments of every Keras optimizer whose default is None, with a value of their type.
 COMMON = {
     "clipnorm": 1.0,
     "clipvalue": 1.0,
@@ -30,7 +30,7 @@ COMMON = {
     "gradient_accumulation_steps": 1,
 }
 
-# Wrappers around other optimizers, which a name alone cannot describe.
+# A name alone cannot describe these: they wrap other optimizers.
 _WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
 
 
@@ -57,21 +57,26 @@ SCHEDULES: Registry[type] = Registry(
 )
 
 
+class Spec(dict[str, Any]):
+    """A complete spec with which Keras has made an optimizer and one step; see `tried`."""
+
+
 def resolve(spec: Any, path: str) -> dict[str, Any]:
     """Checks `{"class_name": ..., "config": {...}}` and writes every default out.
 
     Args:
-        spec: What the config says; `class_name` is "Adam" where it says none. Or an optimizer
-            object, see `spec_of_object`.
-        path: Where it says so (`optimizer`).
+        spec: As a config gives it; `class_name` is "Adam" if it has none.
+        path: Where it stands in the config (`optimizer`).
 
     Returns:
-        The complete spec; what `create` takes.
+        The complete spec. Nothing is built.
 
     Raises:
         UserError: For an unknown class or argument, or a value of the wrong type.
     """
-    return _resolve(spec_of_object(spec, path), path, KERAS_OPTIMIZERS, default="Adam")
+    resolved = _resolve(spec, path, KERAS_OPTIMIZERS, default="Adam")
+    _check_sense(resolved["config"], path)
+    return resolved
 
 
 def spec_of_object(optimizer: Any, path: str) -> Any:
@@ -123,8 +128,46 @@ def specs_of_objects(optimizers: Any, path: str) -> Any:
     return [spec_of_object(optimizer, f"{path}/{i}") for i, optimizer in enumerate(optimizers)]
 
 
-def create(spec: dict[str, Any]) -> keras.optimizers.Optimizer:
-    """Returns the optimizer a resolved spec describes."""
+def tried(spec: Mapping[str, Any], path: str) -> Spec:
+    """Returns a complete spec after Keras has made one step with it.
+
+    Keras alone knows some limits, and some values fail only at a step.
+
+    Args:
+        spec: Complete; see `resolve`.
+        path: Where it stands in a config (`optimizer`).
+
+    Raises:
+        UserError: If Keras refuses it.
+    """
+    try:
+        variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]])
+        create(spec).apply([tf.ones([2, 2])], [variable])
+    except Exception as error:  # an optimizer may raise anything for a wrong value
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{spec['class_name']} cannot use this: {reason}", f"{path}/config"
+        ) from None
+    return Spec(spec)
+
+
+def spec_of(given: Any, path: str) -> Spec:
+    """Returns the spec of an optimizer that Python code gives.
+
+    Args:
+        given: A `Spec`, which is complete, or a spec as a config gives it.
+        path: Where a config has it (`optimizer`).
+
+    Raises:
+        UserError: If it is wrong.
+    """
+    if isinstance(given, Spec):
+        return given
+    return tried(resolve(spec_of_object(given, path), path), path)
+
+
+def create(spec: Mapping[str, Any]) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that a complete spec describes."""
     config = dict(spec["config"])
     rate = config.get("learning_rate")
     if isinstance(rate, dict):
@@ -158,7 +201,7 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
             value = _resolve(value, place, SCHEDULES, default=None)
         else:
             _check(value, COMMON.get(key, known[key]), place)
-            # Keras takes no int for a learning rate.
+            # Keras refuses an int as a learning rate.
             value = float(value) if isinstance(known[key], float) else value
         config[key] = value
     for key, value in known.items():
@@ -166,25 +209,15 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
             config.setdefault(key, value)
         elif key not in config:
             raise UserError(f"{name} needs it", f"{path}/config/{key}")
-    resolved = {"class_name": name, "config": config}
-    if registry is KERAS_OPTIMIZERS:
-        _check_sense(config, path)
-        try:
-            # Some limits only Keras knows, and some only show at a step.
-            variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]])
-            create(resolved).apply([tf.ones([2, 2])], [variable])
-        except Exception as error:  # whatever an optimizer makes of a wrong value
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{name} cannot use this: {reason}", f"{path}/config") from None
-    return resolved
+    return {"class_name": name, "config": config}
 
 
-def check_teacher(spec: dict[str, Any], path: str) -> None:
-    """Refuses an optimizer that cannot start from where a student is.
+def check_teacher(spec: Mapping[str, Any], path: str) -> None:
+    """Refuses an optimizer that cannot start from the student's parameters.
 
     Args:
-        spec: A resolved spec.
-        path: Where the config has it (`training/teachers/0`).
+        spec: A complete spec.
+        path: Where it stands in the config (`training/teachers/0`).
 
     Raises:
         UserError: If the optimizer keeps a copy of the parameters it was built with.
@@ -192,7 +225,7 @@ def check_teacher(spec: dict[str, Any], path: str) -> None:
     if keeps_copy(lambda: create(spec)):
         raise UserError(
             f"{spec['class_name']} keeps a copy of the parameters it was built with, so it "
-            "cannot start where a student is: expected another teacher",
+            "cannot start from the student's: expected another teacher",
             f"{path}/class_name",
         )
 
@@ -201,7 +234,7 @@ def keeps_copy(make: Callable[[], keras.optimizers.Optimizer]) -> bool:
     """Returns whether an optimizer's state starts as a copy of the parameters.
 
     Args:
-        make: Returns one that is not built yet.
+        make: Returns an optimizer that is not built yet.
     """
     start = np.array([1.25, -2.5], np.float32)
     optimizer = make()
@@ -212,7 +245,7 @@ def keeps_copy(make: Callable[[], keras.optimizers.Optimizer]) -> bool:
 def _check_sense(config: dict[str, Any], path: str) -> None:
     if config.get("loss_scale_factor") is not None:
         raise UserError(
-            "nothing scales the loss by it here: expected null", f"{path}/config/loss_scale_factor"
+            "the loss is not scaled here: expected null", f"{path}/config/loss_scale_factor"
         )
     if config.get("use_ema") and config.get("ema_overwrite_frequency") is None:
         raise UserError(
@@ -233,6 +266,6 @@ def _check(value: Any, default: Any, path: str) -> None:
         fits, expected = isinstance(value, int) and not isinstance(value, bool), "an integer"
     else:
         fits, expected = True, ""
-    # Null where Keras' own default is none.
+    # Null is Keras' own default for these.
     if not fits and not (value is None and path.rpartition("/")[2] in COMMON):
         raise UserError(f"expected {expected}; got {json.dumps(value)}", path)

@@ -1,9 +1,8 @@
-"""Constructor signatures as the one source of options: names, types, defaults, limits.
+"""Constructor signatures are the one source of options: names, types, defaults, limits.
 
-An option is a parameter with a default, unless it is marked `PYTHON_ONLY`. What a
-constructor passes on through `**kwargs` is looked up in the signatures of its base
-classes. Types are annotations that pydantic understands; a config value must fit them
-strictly (`"5"` is no int).
+An option is a parameter with a default, unless it is marked `PYTHON_ONLY`. A constructor
+that takes `**kwargs` has the options of its base class too. Types are annotations that
+pydantic understands; a config value must fit them strictly (`"5"` is not an integer).
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ INITIALIZERS = (
 )  # fmt: skip
 
 
-# What a 32-bit count of steps, and a memory, can hold with room to spare.
+# In inner steps. A 32-bit count, and memory, hold this with room to spare.
 LONGEST_UNROLL = 10**6
 
 Count = Annotated[int, Ge(1), Le(2**31 - 1)]
 Seed = Annotated[int, Ge(0)]
 Length = Annotated[int, Ge(1), Le(LONGEST_UNROLL)]
-# Smaller ones leave float32 where a power of them is divided by.
+# Powers of smaller values underflow in float32, and rules divide by them.
 Epsilon = Annotated[float, Ge(1e-20)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -80,7 +79,7 @@ def _path(text: str) -> str:
     return text
 
 
-# Both ends of an interval of positive numbers.
+# The two ends of an interval of positive numbers.
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
@@ -88,9 +87,9 @@ Activation = Annotated[str, _one_of("activation", activation_names)]
 Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
 
 
-# Marks a parameter that Python callers give and a config does not.
+# Marks a parameter that only Python callers may give, not a config.
 PYTHON_ONLY = "python only"
-# A number, a schedule or a callable, as Keras' optimizers take it first.
+# A number, a schedule or a callable: the first argument of Keras' optimizers.
 LearningRate = float | Callable[..., Any]
 
 
@@ -102,11 +101,11 @@ class Option(NamedTuple):
 
 
 def options_of(target: Any) -> dict[str, Option]:
-    """Returns the options of a class or function, base classes included.
+    """Returns the options of a class, base classes included, or of a function.
 
     Args:
-        target: A class (its bases are followed while each takes `**kwargs`, up to the
-            first that is `TrainableOptimizer` or belongs to Keras) or a function.
+        target: A class or a function. The bases of a class count as long as each constructor
+            takes `**kwargs`, up to `TrainableOptimizer` or the first class of Keras.
 
     Returns:
         Options by name, those of the bases first.
@@ -117,7 +116,7 @@ def options_of(target: Any) -> dict[str, Option]:
     for base in target.__mro__:
         if "__init__" not in vars(base):
             continue
-        # What Keras and TrainableOptimizer take is for deployment, not for a config.
+        # The arguments of TrainableOptimizer and Keras are for deployment, not for a config.
         if base.__name__ == "TrainableOptimizer":
             found.pop("learning_rate", None)
             break
@@ -146,15 +145,15 @@ def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
 
     Args:
         target: A class or function, see `options_of`.
-        given: What the config says; JSON values.
-        path: Where it says so (`network`).
+        given: The section of the config, JSON values.
+        path: Where it stands in the config (`network`).
 
     Returns:
         Every option with its value, JSON values only.
 
     Raises:
-        UserError: For an unknown option (names the nearest) or a value that does not
-            fit (names what was expected).
+        UserError: For an unknown option (names the nearest) or a value that does not fit
+            (says what was expected).
     """
     options = options_of(target)
     given = expect_object(given, path)
@@ -177,9 +176,9 @@ def resolve(target: Any, given: Any, path: str) -> dict[str, Any]:
 
 
 def _nested(annotation: Any) -> Any:
-    """Returns the dataclass among the types of an annotation: options within an option."""
+    """Returns the dataclass among the types of an annotation, whose fields are options."""
     kinds = get_args(annotation) or (annotation,)
-    # Limits are instances of dataclasses too.
+    # `Ge(1)` and other limits are instances of dataclasses too.
     return next((k for k in kinds if inspect.isclass(k) and is_dataclass(k)), None)
 
 
@@ -195,10 +194,10 @@ def expect_object(value: Any, path: str) -> Mapping[str, Any]:
 
 
 def check(annotation: Any, value: Any, path: str) -> Any:
-    """Returns a JSON value as the annotation has it: 1 is 1.0 where only a number is expected.
+    """Returns a JSON value converted to an annotation: 1 becomes 1.0 for a float.
 
     Raises:
-        UserError: If it does not fit.
+        UserError: If the value does not fit.
     """
     adapter = pydantic.TypeAdapter(annotation)
     try:
@@ -223,11 +222,12 @@ def check(annotation: Any, value: Any, path: str) -> Any:
 def check_given(target: Any, given: Mapping[str, Any], path: str) -> None:
     """Checks options that Python code gives, as `resolve` checks those of a config.
 
-    Functions are taken where the annotation has one, and NumPy's numbers and arrays as Python's.
+    A function fits if the annotation has a callable. NumPy's numbers and arrays count as
+    Python's.
 
     Args:
         target: A class or function, see `options_of`.
-        given: Values by name; names that are no options are left out.
+        given: Values by name; other names than those of options are ignored.
         path: Where the options stand in a config (`strategy`).
 
     Raises:
@@ -254,10 +254,10 @@ def check_value(annotation: Any, value: Any, path: str) -> None:
 
 
 def expect(kind: type, value: Any, path: str) -> None:
-    """Checks that an object that Python code gives is of a class.
+    """Checks the class of an object that Python code gives.
 
     Raises:
-        UserError: If it is not.
+        UserError: If the object is not an instance of `kind`.
     """
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIO" else "a"
@@ -292,7 +292,7 @@ def _short(value: Any) -> str:
 
 
 def describe(annotation: Any) -> str:
-    """Returns an annotation as a reader says it: `float, int or list of float`."""
+    """Returns an annotation in words: `a number or a list of numbers`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return describe(arguments[0])
@@ -322,5 +322,5 @@ def describe(annotation: Any) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Returns a default as the JSON value a config would hold (tuples are lists)."""
+    """Returns a default as the JSON value in a config; a tuple becomes a list."""
     return json.loads(json.dumps(value, default=asdict))

@@ -10,20 +10,20 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress(Protocol):
-    """What long work tells about itself."""
+    """Receives the progress of long work."""
 
     def update(self, text: str, done: float | None) -> None:
-        """Shows `text` with `done`, the share of the work that is done; None: unknown."""
+        """Shows `text` and `done`, the finished share of the work, 0 to 1; None: unknown."""
 
     def line(self, text: str) -> None:
-        """Leaves a line that stays; where there are many, that may be the last of them."""
+        """Prints a line that stays; of many lines in a short time it may print only the last."""
 
     def end(self, text: str) -> None:
-        """Leaves a line that says how it ended."""
+        """Prints how the work ended."""
 
 
 class Silent:
-    """Tells nothing."""
+    """Prints nothing."""
 
     def update(self, text: str, done: float | None) -> None:
         """See `Progress.update`."""
@@ -36,7 +36,7 @@ class Silent:
 
 
 class Live:
-    """A line that is rewritten on a terminal; elsewhere at most one line every 10 seconds.
+    """On a terminal one line that is rewritten, elsewhere at most one line every 10 seconds.
 
     Use it as a context manager.
     """
@@ -45,7 +45,7 @@ class Live:
         self._start = time.monotonic()
         self._done_at_start: float | None = None
         self._last_line = self._start
-        # What `line` was told last and nobody has seen.
+        # The last text given to `line`, if it is not printed yet.
         self._pending: str | None = None
         self._bar: Any = None
         self._task: Any = None
@@ -75,7 +75,7 @@ class Live:
         """See `Progress.update`."""
         now = time.monotonic()
         if self._done_at_start is None:
-            # A resumed run starts in the middle: only what is done now tells the speed.
+            # A resumed run starts in the middle: its speed is that of the work since then.
             self._done_at_start, self._start = done, now
         percent = ""
         if done is not None:

@@ -1,4 +1,4 @@
-"""Name -> object, for everything a config may choose by name."""
+"""Name -> object, for everything that a config chooses by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Registry(Generic[T]):
     """A closed set of named objects: names come from code, never from data.
 
     Args:
-        kind: What the objects are, for messages (``"optimizer"``).
+        kind: What an object is called in messages (``"optimizer"``).
         entries: The objects by name.
     """
 
@@ -29,7 +29,7 @@ class Registry(Generic[T]):
             path: The config path that chose it, for the message.
 
         Raises:
-            UserError: If there is none; lists the names and the nearest one.
+            UserError: If there is no such object; lists the names and the nearest one.
         """
         if isinstance(name, str) and name in self.entries:
             return self.entries[name]

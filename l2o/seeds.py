@@ -1,8 +1,7 @@
-"""Where every random draw gets its seed from.
+"""The seeds of all random draws.
 
-A draw is named by a tuple of integers (run seed, purpose, stage, period, epoch,
-problem); the same name always gives the same draw, so a resumed run needs no saved
-generator.
+A tuple of integers (run seed, purpose, stage, period, epoch, problem) names a draw. The
+same name always gives the same draw, so a resumed run needs no saved generator.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-# The second word of every name: what the draw is for.
+# The second integer of every name: the purpose of the draw.
 WEIGHTS, TRAINING, VALIDATION, EVALUATION = range(4)
 
 
@@ -29,10 +28,10 @@ def draw(rng: np.random.Generator) -> int:
 
 @contextmanager
 def keras_initializers(seed: int) -> Iterator[None]:
-    """Makes unseeded Keras initializers inside the block a function of `seed`.
+    """Seeds the unseeded Keras initializers inside the block.
 
-    Keras draws the seed of an unseeded initializer (and of a dropout layer) from
-    Python's `random` module; the module's own state is put back afterwards.
+    Keras draws the seed of an unseeded initializer, or of a dropout layer, from Python's
+    `random` module. The state of the module is restored afterwards.
     """
     state = random.getstate()
     random.seed(seed)

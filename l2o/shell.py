@@ -1,4 +1,4 @@
-"""Commands that a message prints, so that they do what it says when they are pasted."""
+"""Commands in messages, quoted so that they can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import shlex
 
+from l2o.plain import parse_json
+
 Path = str | os.PathLike[str]
 
 
 def command(*words: str) -> str:
-    """Returns words as a shell reads them, on one line: `python resume.py 'my run'`.
+    """Returns words quoted for a shell, on one line: `python resume.py 'my run'`.
 
     Args:
         *words: The program and its arguments; see `operand` and `directory_option` for paths.
@@ -19,32 +21,32 @@ def command(*words: str) -> str:
 
 
 def operand(path: Path) -> str:
-    """Returns a path as an argument that no parser takes for a flag: `./-x`."""
+    """Returns a path as an argument that cannot be read as a flag: `./-x`."""
     text = os.fspath(path)
     return f"./{text}" if text.startswith("-") else text
 
 
 def directory_option(path: Path) -> str:
-    """Returns the override `directory=...`, whose value would be no path if it were JSON."""
+    """Returns the override `directory=...`; `./` keeps its value from being read as JSON."""
     text = os.fspath(path)
     return f"directory=./{text}" if is_json(text) else f"directory={text}"
 
 
 def is_json(text: str) -> bool:
-    """Returns whether `key=text` on a command line gives another value than this string."""
+    """Returns whether the override `key=text` is read as JSON instead of as a string."""
     try:
-        json.loads(text)
-    except RecursionError:
-        return True
-    except ValueError:
+        parse_json(text)
+    except json.JSONDecodeError:
         return False
+    except ValueError:  # refused as a value, not taken as a string
+        return True
     return True
 
 
 def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
-    # A line break, or bytes that are no text, would not survive on their way to a terminal.
+    # A line break, or bytes that are not text, would not survive on a terminal.
     plain = (c if c.isprintable() and c not in "\\'" else _escaped(c) for c in word)
     return f"$'{''.join(plain)}'"
 

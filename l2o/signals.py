@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a script soon, whatever it is doing."""
+"""Ctrl-C and SIGTERM end a script within seconds, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
-# Seconds that what runs has to end by itself, and that the last words may take.
+# Seconds before the process is ended, and seconds for printing the farewell.
 PATIENCE = 3.0
 LAST_WORDS = 0.5
 
 
 @contextmanager
 def stoppable(farewell: Callable[[], str] | None = None) -> Iterator[None]:
-    """Within it a signal raises KeyboardInterrupt or SystemExit, and ends the process in any case.
+    """Makes signals raise KeyboardInterrupt or SystemExit, and end the process in any case.
 
     Python handles a signal between two of its own instructions, and a compiled unroll is one
-    instruction that may take an hour. So a thread waits for signals too, and ends the process
-    where it has not ended by itself after `PATIENCE` seconds, also where somebody has caught
-    the exception. What is written within it has to be written so that it may end anywhere.
+    instruction that may take an hour. So a thread waits for signals too. It ends the process
+    `PATIENCE` seconds later if that is still running, even if the exception was caught. So
+    code in the block may end anywhere, and must write files accordingly.
 
     For scripts, in the main thread.
 
     Args:
-        farewell: Returns what is printed at the end [nothing].
+        farewell: Returns the text to print at the end [None: nothing].
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    said = threading.Lock()
+    printed = threading.Lock()
 
-    def say() -> None:
-        # Whoever reads it may have gone.
+    def print_farewell() -> None:
+        # The reader of the output may have gone.
         with suppress(OSError, ValueError):
-            if farewell and said.acquire(blocking=False):
+            if farewell and printed.acquire(blocking=False):
                 print(farewell(), flush=True)
 
     def wait() -> None:
@@ -49,10 +49,10 @@ def stoppable(farewell: Callable[[], str] | None = None) -> Iterator[None]:
         os.close(reader)
 
     def end(number: int) -> None:
-        # A reader that has stopped reading would keep it for ever.
-        words = threading.Thread(target=say, daemon=True)
-        words.start()
-        words.join(LAST_WORDS)
+        # Printing blocks if the reader of the output has stopped reading.
+        printing = threading.Thread(target=print_farewell, daemon=True)
+        printing.start()
+        printing.join(LAST_WORDS)
         os._exit(128 + number)
 
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -63,13 +63,13 @@ def stoppable(farewell: Callable[[], str] | None = None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        say()
+        print_farewell()
         raise
     finally:
         signal.set_wakeup_fd(wakeup)
         os.close(writer)
         for number, handler in before.items():
-            # None: of somebody who is not Python.
+            # None: a handler that was not installed from Python.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 

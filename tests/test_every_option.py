@@ -26,7 +26,7 @@ from l2o.inner.batched import take
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
-from l2o.train import STRATEGIES, RunDirectory, join, resolve_config
+from l2o.train import ESTIMATORS, STRATEGIES, RunDirectory, join, resolve_config
 from tests.problems.test_analytic import FORMULAS
 from tests.problems.test_datasets import drawn, prepare
 from tests.running import build_runner
@@ -818,8 +818,8 @@ LARGE_STEPS = ("network/alpha=1.0", LENGTH_3)
 
 
 @case(
-    "training/second_derivatives",
-    "training/second_derivatives=true",
+    "estimator/second_derivatives",
+    "estimator/second_derivatives=true",
     *LARGE_STEPS,
     constructor="RNNProp",
 )
@@ -1503,6 +1503,35 @@ def _(run):
     assert type(run.training.optimizer) is OPTIMIZERS.entries["ScaleBasic"]
     assert run.first.after.optimizer_state._fields == ("ms", "decay", "lr", "lstm")
     assert all_close(seen_hidden(run), expected_hidden(run))
+
+
+class Through(ESTIMATORS.entries["TruncatedBackprop"]):
+    """An estimator without options: TruncatedBackprop with second derivatives."""
+
+    def __init__(self):
+        super().__init__(second_derivatives=True)
+
+
+@contextmanager
+def another_estimator(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ESTIMATORS.entries, "Through", Through)
+        yield
+
+
+@case(
+    "estimator_constructor",
+    "estimator_constructor=Through",
+    *LARGE_STEPS,
+    constructor="RNNProp",
+    within=another_estimator,
+)
+def _(typed):
+    assert typed.config["estimator"] == {}
+    same = run("estimator/second_derivatives=true", *LARGE_STEPS, constructor="RNNProp")
+    assert np.array_equal(typed.meta_gradient, same.meta_gradient)
+    usual = run(*LARGE_STEPS, constructor="RNNProp")
+    assert not np.array_equal(typed.meta_gradient, usual.meta_gradient)
 
 
 TINY_CURRICULUM = (

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import l2o
-from config.overrides import DEFAULT, ConfigError, merge_all, merge_overrides, read_json
+from config.overrides import DEFAULT, merge_all, merge_overrides, read_json
 from l2o.disk.packing import pack, seal, unpack, unseal
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
@@ -28,7 +28,7 @@ from l2o.train import (
     Training,
     resolve_config,
 )
-from l2o.train.build import job
+from l2o.train.resolve import job
 from l2o.train.session import start
 from tests.running import build_runner
 
@@ -53,7 +53,7 @@ def refused(action):
     """Whether it was refused, which has to be one line that says something."""
     try:
         action()
-    except (ConfigError, UserError) as error:
+    except UserError as error:
         line = str(error)
         assert len(line.splitlines()) == 1, line
         assert 10 < len(line) < 2000, line

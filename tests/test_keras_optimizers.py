@@ -8,7 +8,7 @@ from l2o.errors import UserError
 from l2o.keras_optimizers import KERAS_OPTIMIZERS
 
 
-def refused(spec, check=keras_optimizers.resolve):
+def refused(spec, check=keras_optimizers.spec_of):
     with pytest.raises(UserError) as error:
         check(spec, "here")
     assert "\n" not in str(error.value)
@@ -49,6 +49,20 @@ def test_what_keras_would_only_trip_over_later_is_refused(config, words):
     message = refused({"class_name": "Adam", "config": config})
     for word in words:
         assert word in message
+
+
+def test_only_what_a_step_shows_is_not_refused_by_resolving():
+    clipped_twice = {"config": {"clipnorm": 1.0, "clipvalue": 1.0}}
+    resolved = keras_optimizers.resolve(clipped_twice, "here")
+    for check in (keras_optimizers.tried, keras_optimizers.spec_of):
+        assert "Only one of" in refused(resolved, check)
+
+
+def test_a_spec_is_tried_once(monkeypatch):
+    spec = keras_optimizers.tried(keras_optimizers.resolve({}, "here"), "here")
+    monkeypatch.setattr(keras_optimizers, "create", None)
+    monkeypatch.setattr(keras_optimizers, "resolve", None)
+    assert keras_optimizers.spec_of(spec, "here") is spec
 
 
 def test_null_is_none_where_none_is_the_default():

@@ -10,8 +10,8 @@ import pytest
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, WRAPPERS
-from l2o.train import STRATEGIES, LossArgs, Training, resolve_config
-from l2o.train.build import job
+from l2o.train import ESTIMATORS, STRATEGIES, LossArgs, Training, resolve_config
+from l2o.train.resolve import job
 from l2o.train.strategies.schedules import Exponential
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +99,7 @@ def expected():
     for registry, prefix in (
         (OPTIMIZERS, "network/"),
         (STRATEGIES, "strategy/"),
+        (ESTIMATORS, "estimator/"),
         (PROBLEMS, "problems/<i>/kwargs/"),
         (WRAPPERS, "problems/<i>/wrappers/<j>/kwargs/"),
     ):
@@ -130,7 +131,7 @@ def test_the_page_has_every_option_and_no_other():
 
 
 def test_every_constructor_has_a_section():
-    for registry in (OPTIMIZERS, STRATEGIES, PROBLEMS, WRAPPERS):
+    for registry in (OPTIMIZERS, STRATEGIES, ESTIMATORS, PROBLEMS, WRAPPERS):
         for name in registry.entries:
             assert f"\n## {name}\n" in PAGE
 

@@ -9,7 +9,7 @@ import pytest
 
 import evaluate
 import resume
-from config.overrides import ConfigError, merge_all, parse_override
+from config.overrides import merge_all, parse_override
 from l2o import load
 from l2o.errors import UserError
 from l2o.evaluate.evaluation import Request
@@ -123,7 +123,7 @@ def test_the_command_of_an_evaluation_asks_for_the_same(name, tmp_path, monkeypa
 def test_a_config_that_writes_elsewhere_may_be_told_to(tmp_path):
     config, name = tmp_path / "config.json", str(tmp_path / "a  $b 'c")
     config.write_text(json.dumps({"directory": name}))
-    with pytest.raises(ConfigError, match="outside of this directory") as error:
+    with pytest.raises(UserError, match="outside of this directory") as error:
         merge_all(str(config))
     words = pasted(str(error.value).partition("say so: ")[2])
     assert merge_all(str(config), overrides=words)["directory"] == name

@@ -1,4 +1,4 @@
-"""Files that a crash, a second process or somebody else's directory cannot spoil."""
+"""Files that a crash, a second process or a foreign directory cannot spoil."""
 
 from __future__ import annotations
 
@@ -15,8 +15,23 @@ from pathlib import Path
 
 from l2o.errors import UserError
 
-# Of a file that is not whole yet.
+# The suffix of a file that is not complete yet.
 SUFFIX = ".tmp"
+
+
+@contextmanager
+def os_errors_told(what: str, then: str = "") -> Iterator[None]:
+    """Raises UserError in place of an OSError of the block.
+
+    Args:
+        what: The start of its message (`cannot read weights/config.json`); the operating
+            system's reason follows.
+        then: The end of its message [""].
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}{then}") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,7 +48,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        # A signal may come when it has its new name already.
+        # A signal may arrive after the rename.
         with suppress(OSError):
             os.unlink(temporary)
         raise
@@ -45,11 +60,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_temporary(directory: Path, names: Sequence[str]) -> None:
-    """Removes what a crash within `write_atomically` has left of some files in a directory.
+    """Removes the temporary files that a crash within `write_atomically` has left.
 
     Args:
-        directory: Where; nothing is done where a link leads elsewhere.
-        names: Patterns of the files' names.
+        directory: Their directory; a link is left alone.
+        names: Patterns of the names of the files that were to be written.
     """
     if directory.is_symlink():
         return
@@ -64,11 +79,11 @@ def read_regular(path: Path, largest: int) -> bytes:
 
     Args:
         path: The file, or a link to it.
-        largest: How many bytes it may have.
+        largest: The most bytes it may have.
 
     Raises:
-        OSError: If it cannot be read, is larger, or is no regular file: a pipe or a device
-            may have no end.
+        OSError: If it cannot be read, is larger, or is not a regular file: a pipe or a
+            device may have no end.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -84,10 +99,10 @@ def read_regular(path: Path, largest: int) -> bytes:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder inside a run directory, and makes sure that it is inside.
+    """Makes a folder inside a run directory.
 
     Raises:
-        OSError: If it cannot be made, or is a link that leads elsewhere.
+        OSError: If it cannot be made, or is a link, which may lead outside.
     """
     path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
@@ -96,10 +111,12 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file, which says who does; the operating system releases it on any death.
+    """Holds a lock file; the operating system releases it when the process ends.
+
+    The file says which process holds it.
 
     Raises:
-        UserError: If another process holds it: says which.
+        UserError: If another process holds it; names the process.
         OSError: If it cannot be made.
     """
     handle = _lock(path)
@@ -111,7 +128,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         try:
-            # Before it is released, so that nobody else's is removed.
+            # Before the release, or this could remove the next owner's file.
             with suppress(OSError):
                 path.unlink()
         finally:
@@ -120,7 +137,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _lock(path: Path) -> int:
     while True:
-        # What stands there may be somebody else's link or pipe.
+        # The path may be a foreign link or pipe.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         handle = os.open(path, flags, 0o644)
         try:
@@ -129,7 +146,7 @@ def _lock(path: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, path):
                 return handle
-            os.close(handle)  # its last owner has removed it meanwhile
+            os.close(handle)  # the last owner has removed the file meanwhile
         except BlockingIOError:
             owner = os.read(handle, 200).decode("utf-8", "replace").strip()
             os.close(handle)

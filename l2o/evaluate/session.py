@@ -14,13 +14,13 @@ from l2o.evaluate.comparison import compare, probed
 from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
 from l2o.evaluate.report import tables
 from l2o.evaluate.report.writing import write
-from l2o.evaluate.suites import SUITES, Case, resolved
+from l2o.evaluate.suites import SUITES, Case, built, resolved
 from l2o.problems import PROBLEMS, Problem
 from l2o.progress import Live
 from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
-from l2o.train.build import problem_from, resolve_config
+from l2o.train.resolve import resolve_config
 
 # What compiling takes on each problem is as long as about so many steps.
 OVERHEAD = 600
@@ -126,7 +126,7 @@ def _trained_on(learned: Learned) -> dict[str, Any] | None:
 
 def _problem(case: Case, alone: bool) -> Problem:
     try:
-        return problem_from(case.target, case.kwargs)
+        return built(case)
     except UserError as error:
         where = error.path if alone else f"{case.name}: {error.path}"
         raise UserError(error.message, where) from None

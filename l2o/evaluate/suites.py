@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from l2o.options import options_of
-from l2o.problems import PROBLEMS
+from l2o.problems import PROBLEMS, Problem
 from l2o.registry import Registry
+from l2o.train.build import build_problem
+from l2o.train.resolve import resolve_problem
 
 
 class Case(NamedTuple):
@@ -29,6 +31,15 @@ def resolved(case: Case) -> Case:
     """Returns a case with the defaults of its problem's options written out."""
     defaults = {k: o.default for k, o in options_of(PROBLEMS.find(case.target)).items()}
     return case._replace(kwargs={**defaults, **case.kwargs})
+
+
+def built(case: Case) -> Problem:
+    """Returns the problem of a case.
+
+    Raises:
+        UserError: If there is no such problem or an option is wrong; its path is the option.
+    """
+    return build_problem(resolve_problem({"target": case.target, "kwargs": case.kwargs}, ""), "")
 
 
 class _Mlps:

@@ -11,12 +11,11 @@ from l2o.errors import UserError
 from l2o.evaluate.evaluation import described
 from l2o.evaluate.report import pictures, tables
 from l2o.evaluate.runs import best, sweep
-from l2o.evaluate.suites import Case, resolved
+from l2o.evaluate.suites import Case, built, resolved
 from l2o.keras_optimizers import KERAS_OPTIMIZERS
 from l2o.progress import Live
 from l2o.shell import command
 from l2o.signals import stoppable
-from l2o.train.build import problem_from
 
 
 @stoppable()
@@ -45,7 +44,7 @@ def baseline(
     """
     KERAS_OPTIMIZERS.find(optimizer, "--optimizer")
     case = resolved(Case(problem_name, problem_name, dict(options), steps))
-    problem = problem_from(problem_name, options)
+    problem = built(case)
     target = Path(output)
     if not target.parent.is_dir():
         raise UserError(f"--output: no directory {target.parent}")

@@ -1,4 +1,4 @@
-"""Trained optimizers from disk: of a run, saved ones, and those that come with l2o."""
+"""Trained optimizers from disk: those of runs, saved ones, and those that come with l2o."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 from l2o import seeds
 from l2o.errors import UserError, nearest
 from l2o.optimizer import TrainableOptimizer, saved
-from l2o.options import options_of
+from l2o.options import options_of, resolve
 from l2o.shell import command, directory_option
-from l2o.train.build import build_optimizer, optimizer_from, resolve_config
+from l2o.train.build import build_network, build_optimizer
 from l2o.train.outer.state import check_optimizer
+from l2o.train.resolve import resolve_config
 from l2o.train.runs.directory import RunDirectory
 
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -32,17 +33,17 @@ def load(
     Args:
         directory: A run directory, a directory that `optimizer.save` has written, or a name
             that `pretrained` lists. A directory of that name comes first.
-        period: Of a run: which period; None: the one with the best validation loss.
-        stage: Of which stage, where a strategy has stages.
-        **keras_options: What `keras.optimizers.Optimizer` takes: `learning_rate` (multiplies
-            the learned change) [1.0], `clipnorm`, `weight_decay`, `use_ema`, ...
+        period: The period of a run; None: the one with the best validation loss [None].
+        stage: The stage of the period, if the strategy has stages [None].
+        **keras_options: Arguments of `keras.optimizers.Optimizer`: `learning_rate`, which
+            multiplies the learned change [1.0], `clipnorm`, `weight_decay`, `use_ema`, ...
 
     Returns:
         A new optimizer with the learned weights.
 
     Raises:
         UserError: If there is no such optimizer or period, a file is damaged, or an option
-            is the rule's own.
+            belongs to the learned rule.
         ValueError: If Keras refuses one of its options.
     """
     path = Path(directory)
@@ -82,17 +83,17 @@ def load_weights(
     period: int | None = None,
     stage: int | None = None,
 ) -> None:
-    """Gives an optimizer the weights a run has learned; for runs started from Python.
+    """Sets an optimizer's learned weights to those of a run; for runs started from Python.
 
     Args:
-        optimizer: Built with the options of the run's.
-        run: Where the run was written.
+        optimizer: Built with the same options as the run's.
+        run: The directory of the run.
         period: As for `load` [None].
         stage: As for `load` [None].
 
     Raises:
-        UserError: If there is no such period, a file is damaged, or the weights are those
-            of another optimizer; nothing is changed.
+        UserError: If there is no such period, a file is damaged, or the weights belong to
+            another optimizer; nothing is changed.
     """
     row = run.find(period, stage)
     arrays = run.read_checkpoint(row.stage, row.period)
@@ -102,7 +103,7 @@ def load_weights(
     names = [f"network/{i}" for i in range(count)]
     if missing := [name for name in names if name not in arrays]:
         raise UserError(f"{path} holds {count} learned weights, but {missing[0]} is missing")
-    _learn(optimizer, [arrays[name] for name in names], path)
+    _set_learned_weights(optimizer, [arrays[name] for name in names], path)
 
 
 def _load_saved(path: Path) -> TrainableOptimizer:
@@ -113,14 +114,17 @@ def _load_saved(path: Path) -> TrainableOptimizer:
             f"{saved.file_of(path)} is of the class {found.kind!r}, which is not registered here: "
             "import the module that defines it"
         )
-    # What is drawn here is replaced: the draws of the model that comes next stay the same.
+    # These weights are replaced. A seed of their own leaves the draws of the user's next
+    # model as they are.
     with seeds.keras_initializers(0):
-        optimizer = optimizer_from(kind, found.options)
-    _learn(optimizer, found.weights, saved.file_of(path))
+        optimizer = build_network(kind, resolve(kind, found.options, "network"))
+    _set_learned_weights(optimizer, found.weights, saved.file_of(path))
     return optimizer
 
 
-def _learn(optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path) -> None:
+def _set_learned_weights(
+    optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path
+) -> None:
     try:
         optimizer.set_learned_weights(weights)
     except ValueError as error:

@@ -10,9 +10,10 @@ from typing import Any
 from l2o.progress import Live
 from l2o.shell import command, operand
 from l2o.signals import stoppable
-from l2o.train.build import build_strategy, build_training, resolve_config, top_option
+from l2o.train.build import build_strategy, build_training
 from l2o.train.distributed.cluster import join
 from l2o.train.distributed.devices import Replicas
+from l2o.train.resolve import resolve_config, top_option
 from l2o.train.runner import Runner
 from l2o.train.runs.board import FOLDER, Board
 from l2o.train.runs.claim import Claim
@@ -41,6 +42,8 @@ def start(
             another config.
         LostWorkerError: If another process of the run has died.
     """
+    # Workers join before the config is checked: one with a wrong config then ends the others,
+    # which would wait for it otherwise.
     distribute = top_option(given, "distribute")
     run = RunDirectory(top_option(given, "directory"))
     # TensorFlow waits for other workers in C++, where Python does not see Ctrl-C: leave it to the

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from config.overrides import ConfigError, merge, merge_all, merge_overrides, parse_override
+from config.overrides import merge, merge_all, merge_overrides, parse_override
+from l2o.plain import UserError
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_values_are_json_or_else_strings(text, path, value):
     ],
 )
 def test_what_is_no_override_is_refused(text):
-    with pytest.raises(ConfigError):
+    with pytest.raises(UserError):
         parse_override(text)
 
 
@@ -88,6 +89,73 @@ def test_another_class_or_target_drops_the_arguments_of_the_one_it_replaces():
     assert "config" not in merge_overrides(unnamed, ["optimizer/class_name=SGD"])["optimizer"]
 
 
+# Options with another spelling: see `l2o.plain.SPELLINGS`.
+
+
+@pytest.mark.parametrize("typed", ["training/second_derivatives", "estimator/second_derivatives"])
+@pytest.mark.parametrize("base", ["training", "estimator", "none"])
+def test_an_override_wins_however_it_is_spelled(typed, base):
+    given = {"training": {"epochs": 2}}
+    if base != "none":
+        given.setdefault(base, {})["second_derivatives"] = True
+    merged = merge_overrides(given, [f"{typed}=false"])
+    assert merged == {"training": {"epochs": 2}, "estimator": {"second_derivatives": False}}
+
+
+def test_a_section_that_is_typed_whole_may_have_another_spelling():
+    base = {"training": {"epochs": 2}, "estimator": {"second_derivatives": False}}
+    text = 'training={"depth": 3, "second_derivatives": true}'
+    assert merge_overrides(base, [text]) == {
+        "training": {"depth": 3},
+        "estimator": {"second_derivatives": True},
+    }
+    base = {"strategy_constructor": "Simple", "strategy": {"num_periods": 3}}
+    text = 'strategy={"strategy_constructor": "CurriculumLearning", "max_stages": 2}'
+    assert merge_overrides(base, [text]) == {
+        "strategy_constructor": "CurriculumLearning",
+        "strategy": {"max_stages": 2},
+    }
+
+
+def test_two_spellings_with_two_values_are_refused(tmp_path, monkeypatch):
+    typed = ["estimator/second_derivatives=true", "training/second_derivatives=false"]
+    for overrides in (typed, typed[::-1]):
+        with pytest.raises(UserError, match=r"^training/second_derivatives: .*expected one value"):
+            merge_overrides({}, overrides)
+    path = tmp_path / "a.json"
+    path.write_text(
+        '{"training": {"second_derivatives": true}, "estimator": {"second_derivatives": false}}'
+    )
+    from config import overrides
+
+    monkeypatch.setattr(overrides, "PRESETS", tmp_path)
+    for arguments in ([str(path)], [None, ["a"]]):
+        with pytest.raises(UserError, match=r"^training/second_derivatives: .*expected one value"):
+            merge_all(*arguments)
+
+
+def test_a_preset_wins_over_the_file_however_they_are_spelled(tmp_path, monkeypatch):
+    from config import overrides
+
+    monkeypatch.setattr(overrides, "PRESETS", tmp_path)
+    new, old = ({section: {"second_derivatives": True}} for section in ("estimator", "training"))
+    for i, (first, last) in enumerate(((new, old), (old, new))):
+        (tmp_path / f"{i}.json").write_text(json.dumps(first))
+        last = {section: {"second_derivatives": False} for section in last}
+        (tmp_path / f"{i}last.json").write_text(json.dumps(last))
+        merged = merge_all(presets=[f"{i}", f"{i}last"])
+        assert merged["estimator"] == {"second_derivatives": False}
+        assert "second_derivatives" not in merged["training"]
+
+
+def test_another_estimator_drops_the_options_of_the_one_it_replaces():
+    base = {"training": {"second_derivatives": True}}
+    assert merge_overrides(base, ["estimator_constructor=TruncatedBackprop"])["estimator"] == {
+        "second_derivatives": True
+    }
+    assert "estimator" not in merge_overrides(base, ["estimator_constructor=Other"])
+
+
 def test_paths_lead_into_lists_by_number():
     config = {"problems": [{"target": "mlp_classifier"}]}
     merged = merge_overrides(config, ["problems/0/kwargs/dataset=mnist"])
@@ -97,9 +165,9 @@ def test_paths_lead_into_lists_by_number():
     teacher = merge_overrides(config, ["training/teachers/0/class_name=SGD"])["training"]
     assert teacher == {"teachers": [{"class_name": "SGD"}]}
     for wrong in ("problems/2/target=x", "problems/x/target=x", "problems/-1/target=x"):
-        with pytest.raises(ConfigError, match="0 to 1"):
+        with pytest.raises(UserError, match="0 to 1"):
             merge_overrides(config, [wrong])
-    with pytest.raises(ConfigError, match="problems/0/target has no options"):
+    with pytest.raises(UserError, match="problems/0/target has no options"):
         merge_overrides(config, ["problems/0/target/deeper=x"])
 
 
@@ -118,16 +186,16 @@ def test_paths_lead_into_lists_by_number():
 def test_a_file_that_is_no_config_is_refused(tmp_path, content, reason):
     path = tmp_path / "c.json"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=reason) as error:
+    with pytest.raises(UserError, match=reason) as error:
         merge_all(str(path))
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_and_a_missing_preset_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(UserError, match="No such file"):
         merge_all(str(tmp_path / "none.json"))
-    with pytest.raises(ConfigError, match="no preset called 'none'"):
+    with pytest.raises(UserError, match="no preset called 'none'"):
         merge_all(presets=["none"])
 
 

@@ -1,8 +1,7 @@
 import pytest
 
-from l2o.evaluate.suites import SUITES, Case, generalization, resolved
+from l2o.evaluate.suites import SUITES, Case, built, generalization, resolved
 from l2o.problems import KerasProblem
-from l2o.train.build import problem_from
 
 
 def test_each_problem_differs_in_one_respect_from_the_first():
@@ -46,7 +45,7 @@ def test_every_problem_can_be_built(suite):
     assert cases[0] == resolved(Case("base", "mlp_classifier", {}, 5))
     assert len({case.name for case in cases}) == len(cases)
     for case in cases:
-        assert isinstance(problem_from(case.target, case.kwargs), KerasProblem)
+        assert isinstance(built(case), KerasProblem)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 
+import l2o
 from config.overrides import merge_overrides
+from l2o import keras_optimizers
 from l2o.errors import UserError
 from l2o.optimizer import TrainableOptimizer
 from l2o.train import RunDirectory, session
@@ -89,6 +91,55 @@ def test_an_extended_run_is_the_longer_one(tmp_path, capsys, strategy, shorter, 
     before = files(path)
     start(config(path, strategy, *longer))
     assert files(path) == before
+
+
+def as_of_before_estimators(path):
+    """Writes a run's config.json as it was when `second_derivatives` was one of `training`."""
+    written = json.loads((path / "config.json").read_text())
+    del written["estimator_constructor"]
+    written["training"] |= written.pop("estimator")
+    (path / "config.json").write_text(json.dumps(written))
+    return written
+
+
+def test_a_run_of_before_estimators_goes_on(tmp_path):
+    through = "training/second_derivatives=true"
+    whole = train(tmp_path / "whole", "Simple", "strategy/num_periods=2", through)
+    path = train(tmp_path / "run", "Simple", through)
+    old = as_of_before_estimators(path)
+    assert old["training"]["second_derivatives"] is True
+    # train.py and resume.py take it for the same run, in either spelling.
+    for text in (through, "estimator/second_derivatives=true"):
+        start(config(path, "Simple", text))
+        resume(path, text)
+        assert json.loads((path / "config.json").read_text()) == old
+    for text in ("training/second_derivatives=false", "estimator/second_derivatives=false"):
+        with pytest.raises(UserError, match=r"it differs in estimator/second_derivatives\)"):
+            start(config(path, "Simple", text))
+        with pytest.raises(UserError, match="1 trained periods, which estimator/second_deriv"):
+            resume(path, text)
+    assert l2o.load(path)
+    resume(path, "strategy/num_periods=2")
+    assert files(path) == files(whole)
+    written = [json.loads((p / "config.json").read_text()) for p in (path, whole)]
+    assert {**written[0], "directory": ""} == {**written[1], "directory": ""}
+
+
+def test_a_config_is_resolved_once_and_each_optimizer_tried_once(tmp_path, monkeypatch):
+    calls = []
+    for name in ("resolve", "tried"):
+        original = getattr(keras_optimizers, name)
+
+        def counted(spec, path, name=name, original=original):
+            calls.append((name, path))
+            return original(spec, path)
+
+        monkeypatch.setattr(keras_optimizers, name, counted)
+    job = config(tmp_path / "run", "Simple", 'training/teachers=[{"class_name": "SGD"}]')
+    job["training"]["imitation_optimizer"] = {}
+    start(job, initialize=True)
+    paths = ["optimizer", "training/imitation_optimizer", "training/teachers/0"]
+    assert sorted(calls) == [(name, path) for name in ("resolve", "tried") for path in paths]
 
 
 @pytest.mark.parametrize(

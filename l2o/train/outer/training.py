@@ -121,7 +121,8 @@ class Training:
         depth: Annotated[int, Ge(0)] = 0,
         repeat: Count = 1,
         persistent: bool = False,
-        second_derivatives: bool = False,
+        # Another spelling of an option of the estimator.
+        second_derivatives: Annotated[bool, PYTHON_ONLY] = False,
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
@@ -159,16 +160,16 @@ class Training:
         if not self.problems:
             raise UserError("expected at least one problem; got none", "problems")
         self.loss_args = loss_args
-        self.meta_spec = keras_optimizers.resolve(meta_optimizer, "optimizer")
+        self.meta_spec = keras_optimizers.spec_of(meta_optimizer, "optimizer")
         self.meta_optimizer = self._on_weights(self.meta_spec)
-        imitation_spec = imitation_optimizer and keras_optimizers.resolve(
+        imitation_spec = imitation_optimizer and keras_optimizers.spec_of(
             imitation_optimizer, "training/imitation_optimizer"
         )
         self.imitation_optimizer = (
             self._on_weights(imitation_spec) if imitation_spec else self.meta_optimizer
         )
         self._teacher_specs = [
-            keras_optimizers.resolve(spec, f"training/teachers/{i}")
+            keras_optimizers.spec_of(spec, f"training/teachers/{i}")
             for i, spec in enumerate(teachers)
         ]
         for i, spec in enumerate(self._teacher_specs):
@@ -184,7 +185,6 @@ class Training:
             "depth": depth,
             "repeat": repeat,
             "persistent": persistent,
-            "second_derivatives": getattr(self.estimator, "second_derivatives", False),
             "batch_of_problems": batch_of_problems,
         }
 

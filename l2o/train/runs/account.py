@@ -18,6 +18,7 @@ import numpy as np
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.options import options_of
+from l2o.plain import respelled
 from l2o.problems import Problem, ProblemSpec
 from l2o.train.runs.description import describe, is_data
 from l2o.train.runs.differences import WHERE, Plan, differing, leaves
@@ -31,9 +32,10 @@ class Trained(Protocol):
     problems: list[Problem]
     validation_problems: list[Problem]
     loss_args: Any
-    meta_spec: dict[str, Any]
+    meta_spec: Any
     meta_optimizer: keras.optimizers.Optimizer
     given: dict[str, Any]
+    estimator: Any
     p_teacher: float
 
 
@@ -55,6 +57,8 @@ def account_of(training: Trained, strategy: Plan, seed: int) -> dict[str, Any]:
         "optimizer": _with_current_rate(training.meta_spec, training.meta_optimizer),
         "strategy_constructor": _class(type(strategy)),
         "strategy": {**_options(strategy), **_required(strategy)},
+        "estimator_constructor": _class(type(training.estimator)),
+        "estimator": _options(training.estimator),
     }
 
 
@@ -75,6 +79,7 @@ def check(run: RunDirectory, training: Trained, strategy: Plan, seed: int) -> No
     strategy.plan(rows)
     config = run.read_config() if run.exists() else None
     old = run.read_account() if config is None else _account_of_config(config)
+    old = None if old is None else respelled(old)
     if old is not None and rows:
         before, after = (_comparable(account, training, strategy) for account in (old, new))
         changed = differing(before, after)
@@ -133,13 +138,14 @@ def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -
     """Returns an account in which equal runs are equal."""
     sections: dict[str, Any] = {"training": training, "loss_args": training.loss_args}
     sections["strategy"] = strategy
+    sections["estimator"] = training.estimator
     sections["network"] = training.optimizer
-    done = dict(account)
+    done = {"estimator_constructor": "TruncatedBackprop", **account}
     for section, target in sections.items():
         # An option that an older version did not have, had the effect of today's default.
         options = options_of(type(target)).items()
         defaults = {name: describe(option.default) for name, option in options}
-        done[section] = {**defaults, **account[section]}
+        done[section] = {**defaults, **account.get(section, {})}
     # The account of an older version lacks these.
     done["strategy"] = {**_required(strategy), **done["strategy"]}
     # A config has the name, and so has the account of an older version.

@@ -1,8 +1,8 @@
 """The run directory: config.json, summary.csv, log.csv and one checkpoint per period.
 
 A period is written completely or not at all: its checkpoint first, its row in
-summary.csv last, each as a temporary file that is renamed. What a checkpoint holds is
-sealed with its row, so that none is taken for another.
+summary.csv last, each as a temporary file that is renamed. A checkpoint is sealed with
+its row, so that it is not taken for that of another period or run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from l2o.disk.files import locked, make_folder, read_regular, remove_temporary, write_atomically
+from l2o.disk.files import (
+    locked,
+    make_folder,
+    os_errors_told,
+    read_regular,
+    remove_temporary,
+    write_atomically,
+)
 from l2o.disk.packing import seal, unseal
-from l2o.disk.strict_json import parse_object
 from l2o.errors import UserError
+from l2o.plain import parse_object
 from l2o.shell import command, directory_option, operand
 from l2o.train.runs.summary import Row, best_row, from_csv, to_csv
 
@@ -31,9 +38,9 @@ LARGEST_CHECKPOINT = 2**36
 
 
 class Event(NamedTuple):
-    """A row of log.csv: what happened when, which is another time at each run.
+    """A row of log.csv: what happened and when. Two equal runs differ only here.
 
-    time is UTC; seconds are those of a period; about is free text.
+    time is UTC; seconds is how long a period took; about is free text.
     """
 
     time: str
@@ -48,10 +55,10 @@ class RunDirectory:
     """A run on disk.
 
     Args:
-        path: The directory; made when something is written.
+        path: The directory; the first write makes it.
 
     Attributes:
-        claimed: Whether its config is known to be that of what is about to train.
+        claimed: Whether its config is known to be that of the run about to train.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -70,19 +77,18 @@ class RunDirectory:
         Raises:
             UserError: If that cannot be known.
         """
-        try:
-            os.lstat(self.config_path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise UserError(f"cannot read {self.config_path}: {_reason(error)}") from None
+        with os_errors_told(f"cannot read {self.config_path}"):
+            try:
+                os.lstat(self.config_path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
         return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes this the only process that writes the run; within it again, does nothing.
+        """Makes this the only process that writes the run; a nested call does nothing.
 
-        What a process that died in the middle of a file has left is removed.
+        Removes the temporary files of a process that died while it wrote.
 
         Raises:
             UserError: If another process writes it, or the directory cannot be made.
@@ -90,12 +96,10 @@ class RunDirectory:
         if self._is_locked:
             yield
             return
-        try:
+        with os_errors_told(f"cannot write {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = locked(self.path / ".lock")
             lock.__enter__()
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {_reason(error)}") from None
         self._is_locked = True
         try:
             self._tidy()
@@ -105,12 +109,10 @@ class RunDirectory:
             lock.__exit__(None, None, None)
 
     def _tidy(self) -> None:
-        try:
+        with os_errors_told(f"cannot write {self.path}"):
             # The path itself may be a link: its user has chosen it.
             remove_temporary(self.path.resolve(), ["config.json", "account.json", "summary.csv"])
             remove_temporary(self._checkpoints, ["stage_*_period_*.npz"])
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {_reason(error)}") from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved config.
@@ -121,7 +123,7 @@ class RunDirectory:
         self._write_json(self.config_path, config)
 
     def write_account(self, account: Mapping[str, Any]) -> None:
-        """Writes what a run from Python is made of.
+        """Writes the account of a run from Python.
 
         Raises:
             UserError: If the directory cannot be made or written.
@@ -129,33 +131,30 @@ class RunDirectory:
         self._write_json(self.account_path, account)
 
     def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
-        try:
+        with os_errors_told(f"cannot write {path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(value, indent=4).encode() + b"\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {_reason(error)}") from None
 
     def read_account(self) -> dict[str, Any] | None:
-        """Returns what a run from Python is made of; None where no version has written it.
+        """Returns the account of a run from Python; None if there is none.
 
         Raises:
             UserError: If it cannot be read.
         """
-        try:
-            account = parse_object(read_regular(self.account_path, LARGEST_ACCOUNT))
-            for section in ("network", "training", "loss_args", "optimizer", "strategy"):
-                if not isinstance(account.get(section), dict):
-                    raise ValueError(f"its {section} is no object")
-            return account
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(f"cannot read {self.account_path}: {_reason(error)}") from None
-        except ValueError as error:
-            raise UserError(
-                f"{self.account_path} is damaged: {error}; without the file the run goes on with "
-                "what it is given, unchecked"
-            ) from None
+        with os_errors_told(f"cannot read {self.account_path}"):
+            try:
+                account = parse_object(read_regular(self.account_path, LARGEST_ACCOUNT))
+                for section in ("network", "training", "loss_args", "optimizer", "strategy"):
+                    if not isinstance(account.get(section), dict):
+                        raise ValueError(f"its {section} is no object")
+                return account
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise UserError(
+                    f"{self.account_path} is damaged: {error}; without the file the run goes on "
+                    "with what it is given, unchecked"
+                ) from None
 
     def read_config(self) -> dict[str, Any]:
         """Returns the config.
@@ -163,18 +162,17 @@ class RunDirectory:
         Raises:
             UserError: If there is none or it cannot be read.
         """
-        try:
-            return parse_object(read_regular(self.config_path, LARGEST_CONFIG))
-        except FileNotFoundError:
-            start = command("python", "train.py", directory_option(self.path))
-            raise UserError(
-                f"{self.path} is not a run directory: it has no config.json; "
-                f"start one with: {start}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"cannot read {self.config_path}: {_reason(error)}") from None
-        except ValueError as error:
-            raise UserError(f"cannot read {self.config_path}: {error}") from None
+        with os_errors_told(f"cannot read {self.config_path}"):
+            try:
+                return parse_object(read_regular(self.config_path, LARGEST_CONFIG))
+            except FileNotFoundError:
+                start = command("python", "train.py", directory_option(self.path))
+                raise UserError(
+                    f"{self.path} is not a run directory: it has no config.json; "
+                    f"start one with: {start}"
+                ) from None
+            except ValueError as error:
+                raise UserError(f"cannot read {self.config_path}: {error}") from None
 
     def rows(self) -> list[Row]:
         """Returns the completed periods, in order.
@@ -182,51 +180,44 @@ class RunDirectory:
         Raises:
             UserError: If summary.csv is damaged.
         """
-        try:
-            return from_csv(read_regular(self.summary_path, LARGEST_SUMMARY).decode("utf-8"))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UserError(f"cannot read {self.summary_path}: {_reason(error)}") from None
-        except ValueError as error:
-            raise UserError(f"{self.summary_path} is damaged: {error}") from None
+        with os_errors_told(f"cannot read {self.summary_path}"):
+            try:
+                return from_csv(read_regular(self.summary_path, LARGEST_SUMMARY).decode("utf-8"))
+            except FileNotFoundError:
+                return []
+            except ValueError as error:
+                raise UserError(f"{self.summary_path} is damaged: {error}") from None
 
     def write_period(
         self, row: Row, state: Mapping[str, np.ndarray], keep: int | None = None
     ) -> None:
-        """Writes a period: its checkpoint, then its row, in place of an older one.
+        """Writes a period, its checkpoint and then its row; replaces an older one.
 
         Args:
-            row: What is written.
-            state: What its checkpoint holds.
-            keep: How many of the last checkpoints stay, beside the best; None: all [None].
+            row: The row of the period.
+            state: The arrays of its checkpoint.
+            keep: How many of the last checkpoints stay, besides the best; None: all [None].
 
         Raises:
-            UserError: If the disk does not take it; the periods before are intact.
+            UserError: If it cannot be written; the periods before are intact.
         """
         rows = [r for r in self.rows() if (r.stage, r.period) < (row.stage, row.period)]
         rows.append(row)
-        try:
+        what = f"cannot write period {row.period} to {self.path}"
+        with os_errors_told(what, "; the periods before are kept"):
             make_folder(self._checkpoints)
             write_atomically(self.checkpoint_path(row.stage, row.period), seal(state, row))
             write_atomically(self.summary_path, to_csv(Row._fields, *rows).encode())
             self._prune(rows, keep)
-        except OSError as error:
-            raise UserError(
-                f"cannot write period {row.period} to {self.path}: {_reason(error)}; the periods "
-                "before are kept"
-            ) from None
 
     def prune(self, keep: int | None) -> None:
-        """Removes the checkpoints that `write_period` with this `keep` would have removed.
+        """Removes the checkpoints that `write_period` removes with this `keep`.
 
         Raises:
             UserError: If the directory cannot be written.
         """
-        try:
+        with os_errors_told(f"cannot write {self._checkpoints}"):
             self._prune(self.last_kept(), keep)
-        except OSError as error:
-            raise UserError(f"cannot write {self._checkpoints}: {_reason(error)}") from None
 
     def _prune(self, rows: Sequence[Row], keep: int | None) -> None:
         if keep is None or not rows or self._checkpoints.is_symlink():
@@ -250,7 +241,7 @@ class RunDirectory:
         stage, period = (row.stage, row.period) if row else (None, None)
         took = None if seconds is None else round(seconds, 3)
         line = to_csv(Event(time, event, stage, period, took, about))
-        try:
+        with os_errors_told(f"cannot write {self.log_path}"):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
             with os.fdopen(os.open(self.log_path, flags, 0o666), "r+b") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -259,62 +250,57 @@ class RunDirectory:
                 elif _last(file) != b"\n":  # a crash in the middle of a line
                     line = "\n" + line
                 file.write(line.encode())
-        except OSError as error:
-            raise UserError(f"cannot write {self.log_path}: {_reason(error)}") from None
 
     def checkpoint_path(self, stage: int, period: int) -> Path:
-        """Returns where a period's checkpoint lies."""
+        """Returns the path of a period's checkpoint."""
         return self._checkpoints / f"stage_{stage:02d}_period_{period:04d}.npz"
 
     def evaluation_path(self, name: str) -> Path:
-        """Returns where the result of an evaluation goes, in a folder that is made.
+        """Returns the path of an evaluation's result; makes its folder.
 
         Raises:
             UserError: If it cannot be made.
         """
-        try:
+        with os_errors_told(f"cannot write {self.path / 'eval'}"):
             make_folder(self.path / "eval")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path / 'eval'}: {_reason(error)}") from None
         return self.path / "eval" / f"{name}.json"
 
     def read_checkpoint(self, stage: int, period: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a checkpoint.
 
         Raises:
-            UserError: If it does not exist, is damaged, or is not that of the period's row.
+            UserError: If it does not exist, is damaged, or does not belong to the period's row.
         """
         path = self.checkpoint_path(stage, period)
-        try:
-            arrays, about = unseal(read_regular(path, LARGEST_CHECKPOINT))
-            row = _row(about)
-        except FileNotFoundError:
-            raise UserError(
-                f"no checkpoint {path}: it has been removed, or strategy/keep_checkpoints did not "
-                "keep it"
-            ) from None
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {_reason(error)}") from None
-        except ValueError as error:
-            raise UserError(
-                f"checkpoint {path} is damaged: {error}; without the file, resume.py goes on from "
-                "the period before"
-            ) from None
+        with os_errors_told(f"cannot read {path}"):
+            try:
+                arrays, about = unseal(read_regular(path, LARGEST_CHECKPOINT))
+                row = _row(about)
+            except FileNotFoundError:
+                raise UserError(
+                    f"no checkpoint {path}: it has been removed, or strategy/keep_checkpoints did "
+                    "not keep it"
+                ) from None
+            except ValueError as error:
+                raise UserError(
+                    f"checkpoint {path} is damaged: {error}; without the file, resume.py goes on "
+                    "from the period before"
+                ) from None
         if (row.stage, row.period) != (stage, period) or row not in self.rows():
             raise UserError(f"checkpoint {path} belongs to another run or period than its name")
         return arrays
 
     def last_kept(self) -> list[Row]:
-        """Returns the rows up to the last one whose checkpoint is there, to go on from.
+        """Returns the rows up to the last one with a checkpoint, from which the run resumes.
 
         Raises:
-            UserError: If there are rows and no checkpoint, or the other way round.
+            UserError: If there are rows and no checkpoint, or checkpoints and no row.
         """
         rows = self.rows()
         found = [row for row in rows if self.checkpoint_path(row.stage, row.period).exists()]
         if rows and not found:
             raise UserError(f"{self.path} has {len(rows)} periods in summary.csv and no checkpoint")
-        # That of the first period is written before there is a summary.
+        # The first period's checkpoint is written before summary.csv.
         others = {*self._checkpoints.glob("stage_*_period_*.npz")} - {self.checkpoint_path(0, 0)}
         if not rows and others:
             raise UserError(f"{self.path} has checkpoints and no summary.csv, which lists them")
@@ -333,11 +319,11 @@ class RunDirectory:
 
         Args:
             period: Its number within the stage; None: the best by validation loss.
-            stage: Its stage; None: the last that has this period, or the one to which the
-                best belongs.
+            stage: Its stage; None: the last stage that has this period, or the stage of the
+                best period.
 
         Raises:
-            UserError: If it does not exist; says which do.
+            UserError: If it does not exist; names the last one that does.
         """
         rows = self.rows()
         if not rows:
@@ -358,11 +344,7 @@ def _row(sealed: Any) -> Row:
     try:
         return Row(*sealed)
     except TypeError:
-        raise ValueError("its seal is none") from None
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+        raise ValueError("its seal is not valid") from None
 
 
 def _last(file: Any) -> bytes:

@@ -331,6 +331,20 @@ def test_an_argument_without_a_default_counts_too(tmp_path):
     assert len(listed(2, 3, 4, max_dropped=0.9).train()) == 3
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_an_account_of_before_estimators_is_the_same(tmp_path, value):
+    make(tmp_path, second_derivatives=value).train()
+    run = RunDirectory(tmp_path)
+    old = run.read_account()
+    assert old["estimator"] == {"second_derivatives": value}
+    del old["estimator_constructor"]
+    old["training"] |= old.pop("estimator")
+    run.write_account(old)
+    with pytest.raises(UserError, match=r"which estimator/second_derivatives"):
+        make(tmp_path, second_derivatives=not value).train()
+    assert len(make(tmp_path, second_derivatives=value, strategy={"num_periods": 2}).train()) == 2
+
+
 CONFIG = {
     "constructor": "DM",
     "network": {"layers": [3]},

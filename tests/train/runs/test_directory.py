@@ -94,7 +94,7 @@ def test_a_directory_without_a_run_says_how_to_start_one(tmp_path):
 def test_a_config_that_is_no_object_is_refused(tmp_path, text):
     run = RunDirectory(tmp_path)
     run.config_path.write_text(text)
-    with pytest.raises(UserError, match=r"config\.json: expected an object of options"):
+    with pytest.raises(UserError, match=r"config\.json: expected a JSON object"):
         run.read_config()
 
 
@@ -155,9 +155,9 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
     ("text", "message"),
     [
         (None, "no seal: an older version"),
-        ("null", "its seal is none"),
-        ("{", "its seal is none"),
-        ('{"about": [1]}', "its seal is none"),
+        ("null", "its seal is not valid"),
+        ("{", "its seal is not valid"),
+        ('{"about": [1]}', "its seal is not valid"),
         ('{"about": [1], "sha256": ""}', "its content is not what was written"),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_seal_of_something_else_is_told(tmp_path, about):
     run = RunDirectory(tmp_path)
     run.write_period(row(0), STATE)
     run.checkpoint_path(0, 0).write_bytes(seal(STATE, about))
-    with pytest.raises(UserError, match="its seal is none"):
+    with pytest.raises(UserError, match="its seal is not valid"):
         run.read_checkpoint(0, 0)
 
 
