@@ -139,7 +139,7 @@ def test_a_saved_optimizer_with_a_pickle_runs_nothing(tmp_path, kind):
             "sealed": lambda: pack({**whole, "seal": objects}),
         }[kind]()
     )
-    with pytest.raises(UserError, match=r"is no saved optimizer, or is damaged"):
+    with pytest.raises(UserError, match=r"is not a saved optimizer, or is damaged"):
         l2o.load("saved")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
 

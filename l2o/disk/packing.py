@@ -89,7 +89,7 @@ def unseal(packed: bytes) -> tuple[dict[str, np.ndarray], Any]:
         found = json.loads(str(arrays.pop(SEAL)))
         about, checksum = found["about"], found["sha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError("its seal is none") from None
+        raise ValueError("its seal is not valid") from None
     if checksum != _checksum(arrays, about):
         raise ValueError("its content is not what was written")
     return arrays, about

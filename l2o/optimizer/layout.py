@@ -1,8 +1,9 @@
-"""Which variables an optimizer's state belongs to, as numbers that every file keeps.
+"""Which variables an optimizer's state belongs to, as numbers that are saved with the state.
 
-The state of a rule is a few vectors over all coordinates. Read back for a model that lists its
-variables in another order, they would go to the wrong ones. So beside them lies a variable
-with two fingerprints for each variable of the model, and what is loaded is held against it.
+The state of a rule is a few vectors over all coordinates. If a model lists its variables in
+another order when it is loaded, their entries would go to the wrong variables. So the optimizer
+has one more variable, with two fingerprints for each variable of the model, and a loaded state is
+compared with it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import tensorflow as tf
 class Layout(keras.Variable):
     """The fingerprints of an optimizer's variables: [variables, 2] int64, never changed.
 
-    Assigning it those of a state that does not belong to these variables, in this order, raises
-    ValueError. So does whatever restores an optimizer variable by variable.
+    Assigning the fingerprints of other variables, or of another order, raises ValueError. This
+    protects an optimizer that is restored one variable after the other.
 
     Args:
         variables: The model's variables, as the optimizer was built on them.
@@ -41,40 +42,40 @@ class Layout(keras.Variable):
 
     def assign(self, value: Any) -> Any:
         """Checks a value; see `keras.Variable.assign`."""
-        # A tensor of a graph is what this process has computed, from this variable.
+        # A graph's tensor was computed in this process, from this variable.
         if tf.is_symbolic_tensor(value):
             return self.value
         found = order(np.asarray(value), self.fingerprints)
         if found != list(range(len(self.fingerprints))):
             raise ValueError(
                 f"Expected the state of {len(self.fingerprints)} variables in the order in which "
-                f"{self.path} has them. Received: that of other variables, or in another order"
+                f"{self.path} has them. Received: the state of other variables, or another order"
             )
         return self.value
 
     def _restore_from_tensors(self, restored_tensors: dict[str, tf.Tensor]) -> Any:
-        # What `tf.train.Checkpoint` calls in place of `assign`.
+        # `tf.train.Checkpoint` calls this in place of `assign`.
         for value in restored_tensors.values():
             self.assign(value)
         return self.value
 
 
 def fingerprints(variables: Sequence[Any]) -> np.ndarray:
-    """Returns two numbers for each variable: what it is called, and what it looks like.
+    """Returns two hashes for each variable: of its name, and of its kind.
 
     Args:
-        variables: Keras' or TensorFlow's.
+        variables: Variables of Keras or of TensorFlow.
 
     Returns:
-        [variables, 2] int64: of `names`, and of the last part of the path (`kernel`) with the
-        shape.
+        [variables, 2] int64. The first column hashes `names`, the second the last part of the
+        path (`kernel`) with the shape.
     """
     called = [_number(name) for name in names(variables)]
-    look = [
+    kinds = [
         _number(f"{path[-1]} {tuple(v.shape)}")
         for path, v in zip(_paths(variables), variables, strict=True)
     ]
-    return np.stack([np.array(called, np.int64), np.array(look, np.int64)], 1)
+    return np.stack([np.array(called, np.int64), np.array(kinds, np.int64)], 1)
 
 
 def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
@@ -82,12 +83,12 @@ def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
 
     Args:
         saved: `fingerprints` of the variables that the state was saved with.
-        own: `fingerprints` of the variables that it is for.
+        own: `fingerprints` of the optimizer's variables.
 
     Returns:
-        For each own variable the index of the saved one. Where all are called differently but
-        look the same one by one, as in a model that was made again with names of one's own, they
-        correspond in order. None: they do not correspond.
+        The index of the saved variable for each own variable; None if they do not correspond.
+        If all names differ but the kinds agree one by one, as in a model that was made a second
+        time with other names, the variables correspond in order.
     """
     if saved.shape != own.shape or saved.dtype != own.dtype:
         return None
@@ -105,12 +106,12 @@ def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
 
 
 def names(variables: Sequence[Any]) -> list[str]:
-    """Returns names that a model keeps when it is saved, loaded, cloned or made again.
+    """Returns names that stay the same when a model is saved, loaded, cloned or made a second time.
 
-    A path begins with the names of the models around a layer, or it does not, depending on who
-    built the layer. So a name is the end of the path: layer and variable, and more of it only
-    where that is not unique. Numbers that Keras gives (`dense_7`) count from 0 among the names
-    that differ in nothing else.
+    Depending on who built a layer, its path begins with the names of the models around it or does
+    not. So a name is the end of the path: layer and variable, and more of the path only where that
+    is not unique. Keras' numbers (`dense_7`) are replaced by ranks, from 0, among the names that
+    differ only in the number.
     """
     paths = _paths(variables)
     ends = [path[-2:] for path in paths]
@@ -121,7 +122,7 @@ def names(variables: Sequence[Any]) -> list[str]:
         ]
     found = list(ends)
     for depth in range(max(map(len, ends), default=0)):
-        # By what comes before and the name without its number: the numbers there are.
+        # The numbers by what precedes the name and by the name without its number.
         siblings: dict[Any, set[int]] = defaultdict(set)
         for end in found:
             if depth < len(end):
@@ -137,7 +138,7 @@ def names(variables: Sequence[Any]) -> list[str]:
 
 
 def _paths(variables: Sequence[Any]) -> list[tuple[str, ...]]:
-    # TensorFlow's end in ":0".
+    # A name from TensorFlow ends in ":0".
     texts = [v.path if isinstance(v, keras.Variable) else v.name.split(":")[0] for v in variables]
     return [tuple(text.split("/")) for text in texts]
 

@@ -7,25 +7,25 @@ from typing import Any
 
 import keras
 
-# There is no public way to this switch; `test_making.py` fails if it moves.
+# Keras has no public name for this switch; `test_making.py` fails if it moves.
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 
 
 class Making(type):
-    """Makes optimizers whose learned weights are known to Keras, with names of their own.
+    """Makes optimizers with distinct names, whose learned weights are known to Keras.
 
-    `Model.compile` turns off that a layer notices the layers set as its attributes. A network
-    made there (`compile(optimizer={"class_name": ...})`) would have no weights.
+    `Model.compile` turns off the tracking of layers that are attributes of layers. A network
+    that is made meanwhile (`compile(optimizer={"class_name": ...})`) would have no weights.
     """
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """What the constructor takes; else `help` would show what `__call__` below does."""
+        """The signature of the constructor; without this, `help` would show `__call__` below."""
         _self, *parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
         return inspect.Signature(parameters)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Returns a new optimizer; one that is not named gets a number, as Keras' own."""
+        """Returns a new optimizer; without a name it gets a number, as Keras' optimizers do."""
         if "name" not in kwargs:
             default = cls.__signature__.parameters.get("name")
             if default is not None and isinstance(default.default, str):

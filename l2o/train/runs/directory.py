@@ -354,7 +354,7 @@ def _row(sealed: Any) -> Row:
     try:
         return Row(*sealed)
     except TypeError:
-        raise ValueError("its seal is none") from None
+        raise ValueError("its seal is not valid") from None
 
 
 def _reason(error: OSError) -> str:

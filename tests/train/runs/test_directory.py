@@ -155,9 +155,9 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
     ("text", "message"),
     [
         (None, "no seal: an older version"),
-        ("null", "its seal is none"),
-        ("{", "its seal is none"),
-        ('{"about": [1]}', "its seal is none"),
+        ("null", "its seal is not valid"),
+        ("{", "its seal is not valid"),
+        ('{"about": [1]}', "its seal is not valid"),
         ('{"about": [1], "sha256": ""}', "its content is not what was written"),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_seal_of_something_else_is_told(tmp_path, about):
     run = RunDirectory(tmp_path)
     run.write_period(row(0), STATE)
     run.checkpoint_path(0, 0).write_bytes(seal(STATE, about))
-    with pytest.raises(UserError, match="its seal is none"):
+    with pytest.raises(UserError, match="its seal is not valid"):
         run.read_checkpoint(0, 0)
 
 
