@@ -1,6 +1,6 @@
-"""default.json, presets, a config file and `key/path=value` overrides -> one dict.
+"""Merges default.json, presets, a config file and `key/path=value` overrides into one dict.
 
-Values are data: JSON, or else a string. Nothing is evaluated or imported.
+Values are data: a value that is not JSON is a string. Nothing is evaluated or imported.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 HERE = Path(__file__).parent
 DEFAULT = HERE / "default.json"
 PRESETS = HERE / "presets"
-# Choosing another of these drops the options of the one it replaces.
+# A new choice of these drops the options of the old choice.
 SECTION_OF = {"constructor": "network", "strategy_constructor": "strategy"}
-# The same within a spec: another class has other arguments.
+# The same within a spec, because another class has other arguments.
 OPTIONS_OF = {"class_name": ("config",), "target": ("args", "kwargs")}
 DEFAULT_CHOICE = {"class_name": "Adam"}
 LARGEST_FILE = 2**20
-# Nesting that Python's recursion can take several times over.
+# Far below the limit of Python's recursion.
 DEEPEST = 50
 
 
 class ConfigError(ValueError):
-    """A config, preset or override that is wrong, said in one line."""
+    """A wrong config, preset or override, described in one line."""
 
     def __init__(self, message: str) -> None:
-        # What somebody has typed, or a file has, may hold anything.
+        # Input of a user may be long or hold control characters.
         if len(message) > 1000:
             message = f"{message[:500]}...{message[-500:]}"
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
@@ -41,16 +41,16 @@ def merge_all(
     presets: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Returns the config a command line asks for; options it does not name are absent.
+    """Returns the config of a command line; options that it does not name are absent.
 
     Args:
         config_file: A JSON file instead of `config/default.json`.
-        presets: Names of partial configs in `config/presets/`, later ones win.
-        overrides: `key/path=value` each, they win over everything.
+        presets: Names of partial configs in `config/presets/`; later ones win.
+        overrides: `key/path=value` each; they win over everything else.
 
     Raises:
-        ConfigError: If a file cannot be read or an override is not one, or the file wants to
-            write outside the current directory: only the command line may.
+        ConfigError: If a file cannot be read, an override is malformed, or the file names a
+            directory outside the current one, which only the command line may do.
     """
     config = _lifted(read_json(Path(config_file) if config_file else DEFAULT))
     directory = config.get("directory")
@@ -69,7 +69,7 @@ def _is_elsewhere(directory: str) -> bool:
     here = Path.cwd().resolve()
     try:
         return not (here / directory).resolve().is_relative_to(here)
-    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+    except (OSError, ValueError, RuntimeError):  # not a path, or links in a circle
         return True
 
 
@@ -77,19 +77,18 @@ def merge_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     """Returns `config` with `key/path=value` overrides on top.
 
     Raises:
-        ConfigError: If one is not of this form or leads through something that has no
-            such entry.
+        ConfigError: If an override is malformed, or its path does not exist.
     """
     parsed = [parse_override(text) for text in overrides]
     for (name,), value in ((path, value) for path, value in parsed if len(path) == 1):
         if name in SECTION_OF:
             config = merge(config, {name: value})
-    # A strategy may be chosen inside its section too; its old options go first.
+    # A strategy may be chosen inside its section too. This drops its old options first.
     for path, value in parsed:
         if path == ("strategy", "strategy_constructor"):
             config = merge(config, {"strategy_constructor": value})
     merged = json.loads(json.dumps(config))
-    # What chooses comes before the options of what is chosen, whatever the order.
+    # A choice comes before the options of what it chooses, in any order of the overrides.
     for path, value in sorted(parsed, key=lambda item: item[0][-1] not in OPTIONS_OF):
         if path != ("strategy", "strategy_constructor"):
             _set(merged, path, value)
@@ -97,22 +96,22 @@ def merge_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
 
 
 def _lifted(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config whose strategy is chosen at the top, not inside its section."""
+    """Returns a config that chooses its strategy at the top, not inside its section."""
     strategy = config.get("strategy")
     if not isinstance(strategy, dict) or "strategy_constructor" not in strategy:
         return config
     inner = strategy["strategy_constructor"]
     if config.get("strategy_constructor", inner) != inner:
-        return config  # two choices: for `resolve_config` to refuse
+        return config  # `resolve_config` refuses two different choices
     rest = {key: value for key, value in strategy.items() if key != "strategy_constructor"}
     return {**config, "strategy_constructor": inner, "strategy": rest}
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `base` with `layer` on top: objects are merged, all else is replaced.
+    """Returns `base` with `layer` on top: objects are merged, other values replaced.
 
-    A layer that chooses another constructor or strategy_constructor starts from that
-    one's defaults: the `network` or `strategy` of the base is left out.
+    If the layer chooses another constructor or strategy_constructor, the `network` or `strategy`
+    of the base is left out, so that the defaults of the new choice apply.
     """
     base = dict(base)
     for choice, section in SECTION_OF.items():
@@ -135,7 +134,7 @@ def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str,
 
 
 def _choose(spec: dict[str, Any], key: str, value: Any) -> None:
-    """Drops the options of what `spec` names if `value` names another."""
+    """Drops the options of a spec if `value` chooses another class or target."""
     if key in OPTIONS_OF and value != spec.get(key, DEFAULT_CHOICE.get(key)):
         for options in OPTIONS_OF[key]:
             spec.pop(options, None)
@@ -145,7 +144,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     """Splits `strategy/num_periods=5` into its path and its value.
 
     Returns:
-        The path, and the value: JSON, or else the text itself as a string.
+        The path and the value; a value that is not JSON is a string.
 
     Raises:
         ConfigError: If there is no `=` or a part of the path is empty.
@@ -158,7 +157,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """Returns `text` as JSON, or itself where it is not JSON.
+    """Returns the JSON value of a text, or the text itself if it is not JSON.
 
     Raises:
         ConfigError: For a number that is not finite, or nesting that is too deep.
@@ -184,7 +183,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            # Not all of it: a device has no end.
+            # With a limit, because a device has no end.
             text = file.read(LARGEST_FILE + 1)
         if len(text) > LARGEST_FILE:
             raise ConfigError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a config")
@@ -206,13 +205,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns ` (did you mean X?)` or nothing."""
+    """Returns ` (did you mean X?)`, or "" if no name is close."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def preset_names() -> list[str]:
-    """Returns the names `--preset` takes."""
+    """Returns the names that `--preset` accepts."""
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 
@@ -260,10 +259,10 @@ def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         where = "/".join(path[: depth + 1])
-        # What is not there yet: a list if the next part is the number of an entry.
+        # A missing value is a list if the next part of the path is a number.
         missing: Any = value if last else [] if path[depth + 1].isdecimal() else {}
         if isinstance(here, list):
-            # Longer numbers than any list has entries are none that Python reads.
+            # Python cannot convert very long numbers.
             if not part.isdecimal() or len(part) > 9 or int(part) > len(here):
                 raise ConfigError(f"{where}: expected the number of an entry, 0 to {len(here)}")
             key: Any = int(part)

@@ -1,4 +1,4 @@
-"""Files that a crash, a second process or somebody else's directory cannot spoil."""
+"""Files that are safe from crashes, from a second process and from foreign directories."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from l2o.errors import UserError
 
-# Of a file that is not whole yet.
+# Of a file that is not complete yet.
 SUFFIX = ".tmp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, sees the old one or the new one.
+    """Writes a file atomically: a reader, or a crash, finds the old content or the new one.
 
     A link is replaced, not followed.
     """
@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        # A signal may come when it has its new name already.
+        # A signal may come after the file has its new name.
         with suppress(OSError):
             os.unlink(temporary)
         raise
@@ -45,11 +45,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_temporary(directory: Path, names: Sequence[str]) -> None:
-    """Removes what a crash within `write_atomically` has left of some files in a directory.
+    """Removes the temporary files that a crash within `write_atomically` has left.
 
     Args:
-        directory: Where; nothing is done where a link leads elsewhere.
-        names: Patterns of the files' names.
+        directory: The directory; if it is a link, nothing is done.
+        names: Patterns of the names of the files.
     """
     if directory.is_symlink():
         return
@@ -64,10 +64,10 @@ def read_regular(path: Path, largest: int) -> bytes:
 
     Args:
         path: The file, or a link to it.
-        largest: How many bytes it may have.
+        largest: The largest size in bytes.
 
     Raises:
-        OSError: If it cannot be read, is larger, or is no regular file: a pipe or a device
+        OSError: If it cannot be read, is larger, or is not a regular file. A pipe or a device
             may have no end.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -84,10 +84,10 @@ def read_regular(path: Path, largest: int) -> bytes:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder inside a run directory, and makes sure that it is inside.
+    """Makes a folder, and checks that it is not a link to another place.
 
     Raises:
-        OSError: If it cannot be made, or is a link that leads elsewhere.
+        OSError: If it cannot be made, or is a link.
     """
     path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
@@ -96,10 +96,12 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file, which says who does; the operating system releases it on any death.
+    """Holds a lock file, which names its owner.
+
+    The operating system releases the lock when the process ends, however it ends.
 
     Raises:
-        UserError: If another process holds it: says which.
+        UserError: If another process holds it; names that process.
         OSError: If it cannot be made.
     """
     handle = _lock(path)
@@ -111,7 +113,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         try:
-            # Before it is released, so that nobody else's is removed.
+            # Before the release, so that the file of a later owner is never removed.
             with suppress(OSError):
                 path.unlink()
         finally:
@@ -120,7 +122,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _lock(path: Path) -> int:
     while True:
-        # What stands there may be somebody else's link or pipe.
+        # The path may be a foreign link or pipe.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         handle = os.open(path, flags, 0o644)
         try:
@@ -129,7 +131,7 @@ def _lock(path: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, path):
                 return handle
-            os.close(handle)  # its last owner has removed it meanwhile
+            os.close(handle)  # its last owner has just removed it
         except BlockingIOError:
             owner = os.read(handle, 200).decode("utf-8", "replace").strip()
             os.close(handle)

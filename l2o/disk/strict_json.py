@@ -1,4 +1,4 @@
-"""JSON as its standard has it, without what Python's parser lets through."""
+"""JSON as in its standard, without the extensions that Python's parser accepts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-# What Python's recursion can take several times over.
+# Far below the limit of Python's recursion.
 DEEPEST = 50
 
 
@@ -57,7 +57,7 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    # Others are no float either.
+    # Larger integers do not fit a float either.
     if len(text) > 20 or abs(int(text)) >= 2**63:
         raise ValueError(f"expected whole numbers of at most 63 bits; got {text[:40]}")
     return int(text)

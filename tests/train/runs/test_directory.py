@@ -158,7 +158,7 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
         ("null", "its seal is not valid"),
         ("{", "its seal is not valid"),
         ('{"about": [1]}', "its seal is not valid"),
-        ('{"about": [1], "sha256": ""}', "its content is not what was written"),
+        ('{"about": [1], "sha256": ""}', "its content was changed"),
     ],
 )
 def test_a_seal_that_is_none_is_told(tmp_path, text, message):
