@@ -28,7 +28,7 @@ def misfit(arrays: Sequence[np.ndarray], weights: Sequence[Any]) -> str:
         if array.shape != tuple(weight.shape):
             return f"array {i} of the shape {array.shape} where {tuple(weight.shape)} belongs"
         if not np.can_cast(array.dtype, np.float64, "same_kind"):
-            return f"array {i} of {array.dtype}, which are no real numbers"
+            return f"array {i} of {array.dtype}, which are not real numbers"
         with np.errstate(over="ignore"):
             if not np.isfinite(array.astype(tf.as_dtype(weight.dtype).as_numpy_dtype)).all():
                 return f"array {i} with values that are not finite in {weight.dtype}"

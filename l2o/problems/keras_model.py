@@ -110,7 +110,7 @@ class KerasProblem(Problem):
             right |= labels == self.loss.ignore_class
             if not right.all():
                 raise UserError(
-                    f"the label {labels[~right][0]} of {self.dataset.name} is none of the "
+                    f"the label {labels[~right][0]} of {self.dataset.name} is not one of the "
                     f"{classes} outputs of {self.name}: expected 0 to {classes - 1}",
                     "dataset",
                 )

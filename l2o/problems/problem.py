@@ -126,7 +126,7 @@ class Problem(ABC):
             list(params), list(model_state), batch
         )
         if all(g is None for g in found):
-            raise UserError(f"the loss of {self.name} depends on none of its parameters")
+            raise UserError(f"the loss of {self.name} does not depend on its parameters")
         return tuple(_kind(g) for g in found)
 
 

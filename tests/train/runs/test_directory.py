@@ -147,7 +147,7 @@ def test_a_checkpoint_is_not_taken_for_another(tmp_path, other):
             array if other == "renamed array" else array + 1
         )
         path.write_bytes(pack(arrays))
-    with pytest.raises(UserError, match=r"belongs to another run or period|not what was written"):
+    with pytest.raises(UserError, match=r"belongs to another run or period|content was changed"):
         run.read_checkpoint(0, 1)
 
 
