@@ -18,7 +18,7 @@ def main() -> None:
         "words",
         nargs="+",
         metavar="DIRECTORY ... [key=value ...]",
-        help="runs, saved optimizers, or names; then options of the problems, see README.md",
+        help="runs, saved optimizers or names; then options of the problems, see README.md",
     )
     parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
     parser.add_argument(
@@ -28,10 +28,10 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
-    parser.add_argument("--target", type=positive_number, help="count the steps to this loss")
-    parser.add_argument("--output", metavar="DIRECTORY", help="of the report [the first one]")
-    parser.add_argument("--period", type=natural, help="whose weights [best validation loss]")
-    parser.add_argument("--stage", type=natural, help="of which stage, if the run has stages")
+    parser.add_argument("--target", type=positive_number, help="count the steps until this loss")
+    parser.add_argument("--output", metavar="DIRECTORY", help="for the report [the first one]")
+    parser.add_argument("--period", type=natural, help="period whose weights to take [the best]")
+    parser.add_argument("--stage", type=natural, help="stage of that period, if there are stages")
     args = parser.parse_intermixed_args()
     given = [word for word in args.words if "=" not in word or os.path.isdir(word)]
     options = merge_overrides({}, [word for word in args.words if word not in given])

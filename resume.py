@@ -1,27 +1,29 @@
-"""Goes on with a run."""
+"""Resumes a run."""
 
 from config.command_line import Parser, begin, run
 from config.overrides import merge_overrides
 
 
 def main() -> None:
-    """Parses, builds, trains on."""
+    """Parses, builds, resumes."""
     parser = Parser(
-        "Go on with a run, or start one that train.py --initialize has prepared.",
+        "Resume a run, or start one that train.py --initialize has prepared.",
         "python resume.py weights/ strategy/num_periods=200",
     )
-    parser.add_argument("directory", metavar="DIRECTORY", help="has a config.json")
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", help="a run directory, with a config.json"
+    )
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key/path=value",
-        help="of what is still to be trained (strategy/num_periods=200), or distribute=...",
+        help="options of future periods (strategy/num_periods=200), or distribute=...",
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write curves for it too")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
     args = parser.parse_intermixed_args()
     for text in args.overrides:
         if text.startswith("directory="):
-            parser.error(f"{text}: a run stays where it is")
+            parser.error(f"{text}: the directory of a run cannot change")
 
     begin(args)
     from l2o.train import RunDirectory

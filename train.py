@@ -7,7 +7,7 @@ from config.overrides import merge_all
 def main() -> None:
     """Parses, merges, builds, trains."""
     parser = Parser(
-        "Meta-train a learned optimizer; the run directory (directory=weights) gets everything.",
+        "Meta-train a learned optimizer; results go to the run directory (directory=weights).",
         "python train.py constructor=RNNProp strategy/num_periods=5",
     )
     parser.add_argument(
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument(
         "--initialize", action="store_true", help="write config.json for resume.py and stop"
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write curves for it too")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
     args = parser.parse_intermixed_args()
     presets = [name for name in args.preset.split(",") if name]
     config = merge_all(args.config, presets, args.overrides)

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory; each script has `--help`."""
+"""Benchmarks of speed and memory; each script has `--help`."""

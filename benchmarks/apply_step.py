@@ -1,13 +1,13 @@
-"""Speed in use: milliseconds for each training step of `model.fit`.
+"""Speed of applying an optimizer: milliseconds of a training step of `model.fit`.
 
     python benchmarks/apply_step.py --optimizer DM,naive-DM,Adam --parameters 15910
 
-MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322) and 784-700-700-10
-(1,047,210) on batches of 64 random examples, compiled as Keras does by default. The data set
-is one batch, repeated, so that it costs nothing; a whole `fit` of one epoch is timed, as long
-as `--seconds` says, after one that compiles. Each measurement runs in a process of its own,
-all rows in turn; the table has medians. naive-DM is DM as a plain Keras optimizer, its
-network called for each variable.
+The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322) and 784-700-700-10
+(1,047,210) on batches of 64 random examples, compiled as Keras does by default. The data set is
+one repeated batch, so that it costs nothing. After a `fit` that compiles, a `fit` of one epoch is
+timed, which lasts for `--seconds`. Each measurement runs in a process of its own, and all rows
+take turns. The table has medians. naive-DM is DM as a plain Keras optimizer that calls its network
+for each variable.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OURS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 NAIVE = "naive-DM"
 OPTIMIZERS = (*OURS, NAIVE, "Adam", "SGD")
 HIDDEN_LAYERS = {15910: (20,), 269322: (256, 256), 1047210: (700, 700)}
-# Enough to leave the start of `fit` behind and to guess how many steps fill the time.
+# Enough to outweigh the start of `fit` and to estimate the number of steps for the given time.
 WARM_UP_STEPS = 20
 
 
@@ -36,10 +36,7 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
     Args:
         name: One of `OPTIMIZERS`.
         parameters: One of `HIDDEN_LAYERS`.
-        seconds: How long.
-
-    Returns:
-        The measurement.
+        seconds: Duration of the measurement.
     """
     import keras
     import numpy as np
@@ -51,7 +48,7 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
     if name in OURS:
         optimizer = getattr(l2o, f"{name}Optimizer")()
     else:
-        # Rates at which random labels do no harm; speed does not depend on them.
+        # Small enough for random labels; the speed does not depend on them.
         optimizer = {
             NAIVE: NaiveDM,
             "Adam": lambda: keras.optimizers.Adam(1e-3),
@@ -111,7 +108,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the measurements that the command line asks for."""
     args = parse()
     if args.worker:
         print(json.dumps(measure(args.worker, args.parameters[0], args.seconds)))

@@ -1,7 +1,7 @@
-"""What the benchmarks share: options, workers in processes of their own, medians, tables.
+"""Shared by the benchmarks: options, worker processes, medians, tables.
 
-Imports nothing but the standard library: the peers may run in another interpreter, and
-the process that starts the workers stays small.
+It imports only the standard library: the peers may run in another interpreter, and the process
+that starts the workers stays small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Number = TypeVar("Number", int, float)
 Row = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
-# Fewer calls say nothing, however long they take.
+# Fewer calls give no reliable mean, even if they take long.
 FEWEST_CALLS = 3
 
 
@@ -45,11 +45,11 @@ def positive(kind: type[Number]) -> Callable[[str], Number]:
 def listed(
     convert: Callable[[str], Any], choices: Collection[Any] | None = None
 ) -> Callable[[str], list[Any]]:
-    """Returns an argparse type: one or several values, comma-separated, in order.
+    """Returns an argparse type: one or more values, separated by commas, in order.
 
     Args:
-        convert: Makes a value of its text.
-        choices: The values that are allowed; None: all.
+        convert: Converts the text of a value.
+        choices: The allowed values; None: all.
     """
 
     def convert_all(text: str) -> list[Any]:
@@ -64,7 +64,7 @@ def listed(
 
 
 def add_common_options(parser: argparse.ArgumentParser, seconds: float) -> None:
-    """Adds `--repeats`, `--seconds` and `--json`, which all benchmarks take."""
+    """Adds the options `--repeats`, `--seconds` and `--json`."""
     parser.add_argument(
         "--repeats", type=positive(int), default=5, help="measurements per row [%(default)s]"
     )
@@ -79,11 +79,11 @@ def add_common_options(parser: argparse.ArgumentParser, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table and how to measure it once.
+    """A row of the table and the command that measures it once.
 
     Attributes:
-        row: What tells it from the other rows.
-        command: A command that prints one JSON object of numbers in its last line.
+        row: The values that distinguish it from other rows.
+        command: A command whose last line of output is a JSON object of numbers.
     """
 
     row: Mapping[str, Any]
@@ -91,14 +91,14 @@ class Case:
 
 
 def run_alternately(cases: Sequence[Case], repeats: int, spread: str) -> list[Row]:
-    """Measures each case `repeats` times, all of them in turn so that drift hits all alike.
+    """Measures each case `repeats` times, in turn, so that drift affects all of them alike.
 
     A case that fails is named on stderr and left out.
 
     Args:
-        cases: What to measure.
-        repeats: How often.
-        spread: Of this number also `<spread>_min` and `<spread>_max` are reported.
+        cases: The cases.
+        repeats: Number of measurements of each case.
+        spread: Name of a number whose `<spread>_min` and `<spread>_max` are reported too.
 
     Returns:
         For each case its row and the medians of its numbers.
@@ -142,11 +142,11 @@ def run_alternately(cases: Sequence[Case], repeats: int, spread: str) -> list[Ro
 
 
 def time_calls(function: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Calls a function that traces or compiles at its first call.
+    """Times a function that traces or compiles at its first call.
 
     Args:
         function: Returns only when its work is done.
-        seconds: How long to call it after the first time.
+        seconds: Duration of the calls after the first.
 
     Returns:
         Seconds of the first call, and calls per second of the others.
@@ -162,7 +162,7 @@ def time_calls(function: Callable[[], Any], seconds: float) -> tuple[float, floa
 
 
 def peak_rss_mb() -> float:
-    """Returns the largest resident memory this process has had, in MB of 2^20 bytes."""
+    """Returns the peak resident memory of this process, in MB of 2^20 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
@@ -171,9 +171,9 @@ def report(rows: Iterable[Row], as_json: bool, columns: Mapping[str, Callable[[R
     """Prints rows as JSON lines or as a Markdown table.
 
     Args:
-        rows: What was measured.
-        as_json: Which of the two.
-        columns: Per heading of the table, the text of a row.
+        rows: The rows.
+        as_json: Whether to print JSON.
+        columns: For each heading of the table, a function from a row to its text.
     """
     rows = list(rows)
     if as_json:
@@ -194,12 +194,12 @@ def rounded(row: Row) -> Row:
 
 
 def number(value: float | None) -> str:
-    """Returns three significant digits, in plain notation; a dash for None."""
+    """Returns a number with three significant digits in plain notation, or a dash for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def both_ends(name: str) -> Callable[[Row], str]:
-    """Returns the text of a column: the smallest and the largest of a number, see `spread`."""
+    """Returns a function from a row to the smallest and largest value of a number."""
     return lambda row: f"{number(row[f'{name}_min'])} - {number(row[f'{name}_max'])}"

@@ -1,13 +1,12 @@
-"""Meta-training speed: inner steps per second, beside the same work in plain JAX and TensorFlow.
+"""Speed of meta-training: inner steps per second, with plain JAX and TensorFlow for comparison.
 
     python benchmarks/meta_step.py --optimizer DM --unroll 20 --jax-python ~/jax/bin/python
 
-A meta-step is an unroll of an MLP features-20-10 (sigmoid, cross entropy, batches of 64
-random examples), the gradient of the sum of its objectives through all steps, and an Adam
-step on the learned weights. Each measurement runs in a process of its own, all rows in turn;
-the table has medians. The peers do DM on the meta-loss: naive-tf (the network called once
-for each variable), jax (one jitted scan) and jax-checkpoint (computes the rule again in the
-backward pass).
+A meta-step unrolls an MLP features-20-10 (sigmoid, cross entropy, batches of 64 random examples),
+computes the gradient of the sum of its objectives through all steps, and takes an Adam step on the
+learned weights. Each measurement runs in a process of its own, and all rows take turns. The table
+has medians. The peers run DM on the meta-loss: naive-tf (calls the network once for each
+variable), jax (one jitted scan) and jax-checkpoint (recomputes the rule in the backward pass).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ EXAMPLES = 1408
 
 
 def measure(args: argparse.Namespace, features: int, unroll: int, instances: int) -> common.Row:
-    """Measures meta-steps of `args.worker` from fixed starts."""
+    """Measures meta-steps of `args.worker` from a fixed start."""
     options = {name: getattr(args, name) for name in ("second_derivatives", "imitation")}
     call = prepare(args.worker, features, unroll, instances, **options)
     first, rate = common.time_calls(call, args.seconds)
@@ -55,7 +54,7 @@ def prepare(
     imitation: bool = False,
     replicas: Any = None,
 ) -> Callable[[], None]:
-    """Returns a function that takes a meta-step, from the same start at each call.
+    """Returns a function that takes a meta-step from the same start at each call.
 
     Args:
         name: The optimizer.
@@ -129,11 +128,13 @@ def prepare(
 
 
 def peers(args: argparse.Namespace) -> list[str]:
-    """Returns the peers to run; says on stderr which are left out, and why."""
+    """Returns the peers to run; tells on stderr which are left out and why."""
     if args.no_peers:
         return []
     if args.imitation or "DM" not in args.optimizer or args.instances != [1]:
-        print("peers are left out: they do DM on the meta-loss, one instance", file=sys.stderr)
+        print(
+            "peers are left out: they run DM on the meta-loss with one optimizee", file=sys.stderr
+        )
         return []
     try:
         tried = subprocess.run(
@@ -186,7 +187,7 @@ def parse() -> argparse.Namespace:
     for name, default, text in (
         ("--features", "64,784", "inputs of the optimizee"),
         ("--unroll", "20,100", "inner steps of a meta-step"),
-        ("--instances", "1", "optimizees of a meta-step, side by side; steps count for each"),
+        ("--instances", "1", "optimizees of a meta-step; inner steps are summed over them"),
     ):
         parser.add_argument(
             name,
@@ -201,9 +202,9 @@ def parse() -> argparse.Namespace:
         help="differentiate the optimizee's gradients too",
     )
     parser.add_argument(
-        "--imitation", action="store_true", help="the imitation loss, Adam 0.01 as teacher"
+        "--imitation", action="store_true", help="train on the imitation loss, with Adam 0.01"
     )
-    parser.add_argument("--no-peers", action="store_true", help="only this project")
+    parser.add_argument("--no-peers", action="store_true", help="measure only this project")
     parser.add_argument(
         "--jax-python",
         default=sys.executable,
@@ -216,7 +217,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the measurements that the command line asks for."""
     args = parse()
     if args.worker:
         print(json.dumps(measure(args, args.features[0], args.unroll[0], args.instances[0])))

@@ -1,11 +1,11 @@
-"""What this machine can do: matrix products, tanh and sigmoid, memory bandwidth.
+"""Limits of this machine: matrix products, tanh and sigmoid, memory bandwidth.
 
     python benchmarks/roofline.py
 
 The products are those of one LSTM layer of 20 units on n coordinates, [80, 42] x [42, n], and
-a square one. Each operation runs in a loop inside a `tf.function`, as plain TensorFlow (tf)
-and compiled (xla), so that calling it costs nothing. The bandwidth
-is that of x -> -x, counted as one read and one write. Medians.
+a square one. Each operation runs in a loop inside a `tf.function`, so that calling it costs
+nothing, once as plain TensorFlow (tf) and once compiled (xla). The bandwidth is that of x -> -x,
+counted as one read and one write. The table has medians.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
 
 PRODUCTS = ((80, 42, 1510), (80, 42, 15910), (1024, 1024, 1024))
-# Beyond this much work (10^9) the loop of plain TensorFlow, some 30 us a round, is nothing.
+# Work (10^9) beyond which the loop of plain TensorFlow, some 30 us a round, does not matter.
 SHORT = 0.02
 STEPS_PER_ROUND = 16
-# 256 KB, which a core's own cache holds, and 128 MB, which none does.
+# 256 KB fit into the cache of a core; 128 MB fit into no cache.
 IN_CACHE, LARGE = 2**16, 2**25
 MODES = ("tf", "xla")
 
@@ -36,12 +36,12 @@ class Operation(NamedTuple):
     """A step that is repeated.
 
     Attributes:
-        name: What it is.
-        shape: Of what.
-        step: Maps the loop's tensors to those of the next round.
-        start: The first ones.
-        work: How much one step does, in 10^9 of `unit` without "/s".
-        unit: Of the result.
+        name: Name of the operation.
+        shape: Shapes of its inputs.
+        step: Maps the tensors of a round of the loop to those of the next.
+        start: The tensors of the first round.
+        work: Work of one step, in 10^9 of `unit` without "/s".
+        unit: Unit of the result.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Operation(NamedTuple):
 
 
 def operations() -> Iterator[Operation]:
-    """Yields what is measured."""
+    """Yields the operations to measure."""
     import numpy as np
     import tensorflow as tf
 
@@ -67,7 +67,7 @@ def operations() -> Iterator[Operation]:
 
         def product(left: tf.Tensor, _: tf.Tensor, right: tf.Tensor = right) -> Any:
             result = tf.matmul(left, right)
-            # A little of the result goes into the next factor: no compiler may skip a round.
+            # The next factor depends on the result, so that no compiler can skip a round.
             return left + 1e-30 * result[0, 0], result
 
         yield Operation(
@@ -103,17 +103,14 @@ def measure(operation: Operation, compiled: bool, seconds: float, repeats: int) 
     """Measures one operation.
 
     Args:
-        operation: Which.
-        compiled: Whether by XLA.
-        seconds: How long each time.
-        repeats: How often.
-
-    Returns:
-        A row.
+        operation: The operation.
+        compiled: Whether XLA compiles it.
+        seconds: Duration of each measurement.
+        repeats: Number of measurements.
     """
     import tensorflow as tf
 
-    # XLA would merge several steps into one pass, and its loop is cheap.
+    # XLA would fuse several steps into one pass. Its loop is cheap, so it needs only one.
     steps = STEPS_PER_ROUND if operation.work < SHORT and not compiled else 1
 
     def round_of_steps(i: tf.Tensor, *now: tf.Tensor) -> Any:
@@ -155,7 +152,7 @@ def measure(operation: Operation, compiled: bool, seconds: float, repeats: int) 
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the measurements that the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

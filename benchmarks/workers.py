@@ -1,10 +1,10 @@
-"""Meta-training by several worker processes of one core each, on the loopback interface.
+"""Speed of meta-training with worker processes of one core each, on the loopback interface.
 
     python benchmarks/workers.py --optimizer DM --instances 4
 
-The meta-steps are those of meta_step.py (64 features, unroll 20) with as many optimizees for
-each worker; what one worker does alone, on one core, is what the others are compared with.
-All-reduce is the time of the sum over all workers alone, of the gradient and the results.
+The meta-steps are those of meta_step.py (64 features, unroll 20); `--instances` is the number of
+optimizees of each worker. One worker on one core is the reference for the others. "all-reduce" is
+the time of only the sum of the gradients and the results over all workers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_UP, CALLS, SUMS = 5, 100, 300
 
 
 def measure(name: str, instances: int) -> common.Row:
-    """Measures what all workers do together, as one of them sees it."""
+    """Measures the speed of all workers together, from within one of them."""
     import tensorflow as tf
 
     import l2o
@@ -49,7 +49,7 @@ def measure(name: str, instances: int) -> common.Row:
             function()
         return (time.perf_counter() - start) / times
 
-    # The same number of calls in all workers: they wait for each other.
+    # All workers make the same number of calls, because they wait for each other.
     seconds(call, WARM_UP)
     seconds(total, WARM_UP)
     return {
@@ -60,7 +60,7 @@ def measure(name: str, instances: int) -> common.Row:
 
 
 def start(name: str, instances: int, count: int) -> None:
-    """Runs `count` workers, each on a core of its own, and prints what the first measured."""
+    """Runs `count` workers, each on its own core, and prints the measurement of the first."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("localhost", 0))
@@ -84,7 +84,7 @@ def start(name: str, instances: int, count: int) -> None:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the measurements that the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -97,7 +97,7 @@ def main() -> None:
     )
     for option, default, text in (
         ("--instances", "4", "optimizees of each worker"),
-        ("--workers", "1,2", "how many workers"),
+        ("--workers", "1,2", "number of workers"),
     ):
         parser.add_argument(
             option,

@@ -1,1 +1,1 @@
-"""Configs as plain data; nothing here imports TensorFlow."""
+"""Configs as plain data; no module here imports TensorFlow."""

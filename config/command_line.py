@@ -1,4 +1,4 @@
-"""What the four scripts share: errors of one line, exit codes, quiet TensorFlow."""
+"""Code of all four scripts: one line for each error, exit codes, a quiet TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from config.plain import LostWorkerError, UserError
 
-# The largest 32-bit count.
+# The largest 32-bit integer.
 LARGEST = 2**31 - 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         devices = self.add_mutually_exclusive_group()
         devices.add_argument("--cpu", action="store_true", help="do not use a GPU")
         devices.add_argument(
-            "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all there are]"
+            "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all GPUs]"
         )
 
     def error(self, message: str) -> NoReturn:
@@ -86,44 +86,44 @@ def rates(text: str) -> list[float]:
 
 
 def begin(args: argparse.Namespace) -> None:
-    """Imports l2o, and so TensorFlow, without start-up messages, and chooses devices.
+    """Imports l2o without TensorFlow's start-up messages, and chooses the devices.
 
-    TensorFlow's messages would bury the one line that matters. It writes some before any log
-    level applies, so the file descriptor itself is redirected during the import; an exception
-    is still printed. With `--quiet` only errors are printed from here on.
+    The messages would hide the one line that matters. Some are written before any log level
+    applies, so the file descriptor of stderr is redirected meanwhile. Errors are still shown.
+    With `--quiet` only errors are printed from here on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept = os.dup(2)
+    stderr = os.dup(2)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     try:
         import l2o
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(silence)
-    # TensorFlow would warn that a short evaluation traces too often.
+    # TensorFlow warns of needless tracing when a short evaluation makes only a few calls.
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     l2o.train.use_devices(args.cpu, args.gpus)
-    # None: stdout was closed before the script began.
+    # It is None if its reader closed it before the start.
     if args.quiet or sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal may lack a character, and a file name may not be text: replace both.
+        # A terminal may lack a character, and the name of a file may not be text.
         sys.stdout.reconfigure(errors="replace")
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script's main and exits.
+    """Runs the main function of a script and exits.
 
     The exit code is 0; 2 for wrong input or a full disk; 1 for a lost worker; 128 plus its
     number for a signal: 130 for Ctrl-C, 143 for SIGTERM, 141 for a closed output.
 
     Args:
-        main: What the script does.
+        main: The main function.
     """
-    # A shell that starts the script in the background makes it ignore Ctrl-C.
+    # A shell makes processes in the background ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = _code_of(main)
@@ -133,7 +133,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:
-        # Otherwise Python writes the rest again when it ends, and reports the failure.
+        # Otherwise Python would try to write the rest when it ends, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 

@@ -1,6 +1,6 @@
-"""default.json, presets, a config file and `key/path=value` overrides -> one dict.
+"""Merges default.json, presets, a config file and `key/path=value` overrides into one dict.
 
-Values are data: JSON, or else a string. Nothing is evaluated or imported.
+Values are data: a value that is not JSON is a string. Nothing is evaluated or imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def merge_all(
     presets: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Returns the config a command line asks for; options it does not name are absent.
+    """Returns the config of a command line; options that it does not name are absent.
 
     Args:
         config_file: A JSON file instead of `config/default.json`.
@@ -107,7 +107,7 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `base` with `layer` on top: objects are merged, all else is replaced.
+    """Returns `base` with `layer` on top: objects are merged, other values replaced.
 
     A layer that makes another choice (see `SECTION_OF`) starts from the defaults of that
     choice: the options of the base's choice are left out.
@@ -133,7 +133,7 @@ def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str,
 
 
 def _choose(spec: dict[str, Any], key: str, value: Any) -> None:
-    """Drops the options of what `spec` names if `value` names another."""
+    """Drops the options of a spec if `value` chooses another class or target."""
     if key in OPTIONS_OF and value != spec.get(key, DEFAULT_CHOICE.get(key)):
         for options in OPTIONS_OF[key]:
             spec.pop(options, None)
@@ -143,7 +143,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     """Splits `strategy/num_periods=5` into its path and its value.
 
     Returns:
-        The path, and the value: JSON, or else the text itself as a string.
+        The path and the value; a value that is not JSON is a string.
 
     Raises:
         UserError: If there is no `=` or a part of the path is empty.
@@ -177,7 +177,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            # Not all of it: a device has no end.
+            # With a limit, because a device has no end.
             text = file.read(LARGEST_FILE + 1)
         if len(text) > LARGEST_FILE:
             raise UserError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a config")
@@ -193,7 +193,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def preset_names() -> list[str]:
-    """Returns the names `--preset` takes."""
+    """Returns the names that `--preset` accepts."""
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 

@@ -1,7 +1,7 @@
-"""Trains what docs/reproduction.md compares, and evaluates it: `make ablations`.
+"""Trains and evaluates the ablations of docs/reproduction.md: `make ablations`.
 
-Every run is a preset with overrides. Runs that are finished are not trained again, and what was
-evaluated is read from the cache; a few hours on 2 cores.
+Every run is a preset with overrides. Finished runs are not trained a second time, and finished
+evaluations are read from the cache. It takes a few hours on 2 cores.
 """
 
 import json
@@ -45,7 +45,7 @@ SIZES = [
     _mlp(SCALED, layers=40, batch_size=16),
 ]
 
-# By table: the suite and the runs by name.
+# For each table the suite, and the runs by name.
 ABLATIONS: dict[str, tuple[str, dict[str, Run]]] = {
     "rnnprop": (
         "rnnprop",
@@ -115,7 +115,7 @@ def command(name: str, run: Run) -> list[str]:
 
 
 def main() -> None:
-    """Trains and evaluates all of them."""
+    """Trains and evaluates all ablations."""
     for table, (suite, runs) in ABLATIONS.items():
         for name, run in runs.items():
             _call("train.py", *command(name, run))

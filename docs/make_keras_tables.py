@@ -22,7 +22,7 @@ TRANSCENDENTAL = {"Tanh", "Sigmoid", "Exp", "Log", "Elu", "Asinh", "Softplus", "
 
 
 def features_table() -> str:
-    """Returns the table of what works: a row for each feature."""
+    """Returns the table of features, with a row for each."""
     for module in MODULES:
         importlib.import_module(f"tests.contract.{module}")
     columns = features.COLUMNS
@@ -33,7 +33,7 @@ def features_table() -> str:
 
 
 def costs_table() -> str:
-    """Returns the table of costs per parameter, and of the state of a million of them."""
+    """Returns the table of costs per parameter, and of the state for a million parameters."""
     rows = []
     for name, kind in OPTIMIZERS.entries.items():
         size = state_bytes(kind())
@@ -57,7 +57,7 @@ def state_bytes(optimizer: TrainableOptimizer) -> int:
 
 
 def work(optimizer: TrainableOptimizer) -> tuple[int, int]:
-    """Returns the operations, and the transcendental functions, that one more parameter takes."""
+    """Returns the operations and transcendental functions that one more parameter takes."""
     (a, f), (b, g) = (_work(optimizer, n) for n in (1000, 2000))
     return round((b - a) / 1000), round((g - f) / 1000)
 
@@ -83,7 +83,7 @@ def _work(optimizer: TrainableOptimizer, n: int) -> tuple[int, int]:
 
 
 def page() -> str:
-    """Returns the page with its tables as they should be."""
+    """Returns the page with new tables."""
     text = PAGE.read_text("utf-8")
     for name, table in (("costs", costs_table()), ("features", features_table())):
         text = re.sub(

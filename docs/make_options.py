@@ -1,6 +1,7 @@
-"""Writes docs/options.md, every option of a config: `python docs/make_options.py`.
+"""Writes docs/options.md, with every option of a config: `python docs/make_options.py`.
 
-Names, types and defaults are the signatures of the constructors, meanings their `Args:`.
+Names, types and defaults come from the signatures of the constructors, meanings from their
+`Args:`.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ INTRO = """\
 Written by `python docs/make_options.py` from the constructors' signatures and docstrings;
 do not edit it.
 
-`python train.py path=value` sets one; the value is JSON, or else a string. `<i>` and `<j>`
-are numbers of entries of a list, from 0. Where the type is a list or an object, `path=value`
-replaces all of it. The test of an option is
+`python train.py path=value` sets an option. A value that is not JSON is a string. `<i>` and `<j>`
+are indices of list entries, from 0. If the type is a list or an object, `path=value` replaces all
+of it. The test of an option is
 `tests/test_every_option.py::test_option_changes_what_it_should[...]` with the last column
-between the brackets.
+between the brackets. The terms are explained in the [glossary](glossary.md).
 """
 
 
 class Entry(NamedTuple):
     """One option of the page.
 
-    path: Where a config has it.
-    constructor: What declares it, as the page calls it.
+    path: Its path in a config.
+    constructor: The constructor that declares it, by its name on the page.
     type, meaning: Text.
-    default: JSON value.
+    default: A JSON value.
     """
 
     path: str
@@ -69,9 +70,7 @@ def _keras_optimizer(path: str, what: str) -> list[Entry]:
         Entry(
             f"{path}/class_name", "", "a string", "Adam", f"Name in `keras.optimizers` of {what}."
         ),
-        Entry(
-            f"{path}/config", "", "an object", {}, "Its arguments; the others are Keras' defaults."
-        ),
+        Entry(f"{path}/config", "", "an object", {}, "Its arguments; others have Keras' defaults."),
     ]
 
 
@@ -85,11 +84,11 @@ def _target(path: str, kind: str) -> list[Entry]:
 
 
 def _problem_lists() -> Section:
-    """Returns what resolve_config reads itself: no constructor declares it."""
+    """Returns the options that resolve_config reads itself; no constructor declares them."""
     validation = meaning(Training, "validation_problems", [])
     return Section(
         "Lists of problems",
-        "At `problems/` and `validation_problems/`. What is optimized, in turn.",
+        "At `problems/` and `validation_problems/`. The problems, which are taken in turn.",
         [
             *_target("problems/<i>", "problem"),
             Entry(
@@ -97,7 +96,7 @@ def _problem_lists() -> Section:
                 "",
                 "a list of objects",
                 [],
-                "What is put around it, the innermost first.",
+                "The wrappers around it, the innermost first.",
             ),
             *_target("problems/<i>/wrappers/<j>", "wrapper"),
             Entry("validation_problems", "", "a list of objects", [], validation),
@@ -113,8 +112,8 @@ def sections() -> list[Section]:
         _keras_optimizer("training/imitation_optimizer", "the imitation optimizer")
     )
     return [
-        # Its docstring is for who reads the code.
-        _section("Top level", "", job, "")._replace(about="At the top. What is run, and where."),
+        # Its docstring is for readers of the code.
+        _section("Top level", "", job, "")._replace(about="At the top. The job and its directory."),
         *_registered(OPTIMIZERS.entries, "constructor={}", "network/"),
         training,
         _section("LossArgs", "", LossArgs, "loss_args/"),
@@ -165,12 +164,12 @@ def _entries(constructor: str, target: Any, prefix: str) -> Iterator[Entry]:
 
 
 def meaning(target: Any, name: str, default: Any) -> str:
-    """Returns what a docstring says about an option, "" if it says nothing.
+    """Returns the meaning of an option in a docstring, or "" if it has none.
 
     Args:
-        target: A class, whose bases are looked at too, or a function.
+        target: A class, whose bases are searched too, or a function.
         name: The option.
-        default: Its default; a trailing `[default]` is left out, other remarks are not.
+        default: Its default; a trailing `[default]` is removed, other remarks are not.
     """
     for declaring in inspect.getmro(target) if inspect.isclass(target) else [target]:
         text = _arguments(declaring.__doc__ or "").get(name)
@@ -213,7 +212,7 @@ def _repeats(remark: str, default: Any) -> bool:
 def documented() -> dict[str, Entry]:
     """Returns every option by the id of its test.
 
-    The id is the path, with the constructor where several have an option there.
+    The id is the path, with the constructor if several have an option of this path.
     """
     entries = [entry for section in sections() for entry in section.entries]
     paths = [entry.path for entry in entries]

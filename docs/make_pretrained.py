@@ -1,6 +1,6 @@
-"""Ships what runs have learned: `python docs/make_pretrained.py runs/rnnprop-digits ...`.
+"""Saves what runs have learned for l2o: `python docs/make_pretrained.py runs/rnnprop-digits ...`.
 
-See `make pretrained`. The results on a card are those of docs/make_reproduction.py.
+See `make pretrained`. docs/make_reproduction.py adds the results to the cards.
 """
 
 import csv
@@ -27,7 +27,7 @@ def main(directories: list[str]) -> None:
 
 
 def about(name: str, config: dict) -> str:
-    """Says in a line what was trained, and on what."""
+    """Returns a line with the optimizer and what it was trained on."""
     kinds = Counter(
         spec["target"] + (f" ({spec['kwargs']['dataset']})" if "dataset" in spec["kwargs"] else "")
         for spec in config["problems"]
@@ -53,8 +53,8 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
 
     model.compile(optimizer=l2o.load("{name}"), ...)
 
-{config["constructor"]}, made by one command (of a clone of l2o; its options are those of
-`config/presets/{name}.json`):
+{config["constructor"]}, trained by one command in a clone of l2o. Its options are in
+`config/presets/{name}.json`:
 
     python train.py --preset {name} directory=runs/{name}
 
@@ -64,17 +64,17 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
 |---|---|
 | periods | {len(rows)} |
 | unrolls | {sum(row.unrolls for row in rows):,} |
-| steps of optimizees | {sum(row.inner_steps for row in rows):,} |
+| inner steps | {sum(row.inner_steps for row in rows):,} |
 | seed | {config["seed"]} |
-| imitated at first | {_teachers(config)} |
+| imitates at first | {_teachers(config)} |
 | time | {minutes:.0f} minutes on one of 2 cores |
 
 Trained on
 
 {problems}
 
-The weights are those of period {best.period}. Its validation loss was the smallest,
-{best.validation_loss:.3f}: the mean of log(f / f at the start) over
+The learned weights are those of period {best.period}. It has the smallest validation loss,
+{best.validation_loss:.3f}. The validation loss is the mean of log(f / f at the start) over
 {config["strategy"]["validation_unroll"]} steps of
 
 {validated}

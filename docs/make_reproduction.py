@@ -1,8 +1,8 @@
 """Writes the results of evaluations to docs/reproduction.md and to the model cards.
 
-`python docs/make_reproduction.py EVALUATIONS [ABLATIONS]`: a folder that evaluate.py has written,
-and one of such folders, see `make reproduction` and `make ablations`. A table of the page stands
-between two comments; one that there is nothing for stays as it is.
+`python docs/make_reproduction.py EVALUATIONS [ABLATIONS]` takes a folder that evaluate.py has
+written and a folder of such folders, see `make reproduction` and `make ablations`. Each table of
+the page stands between two comments. A table without new results does not change.
 """
 
 import json
@@ -39,7 +39,7 @@ def main(evaluations: str, ablations: str | None = None) -> None:
     fill({f"ablation {name}": table(found) for name, found in ablated.items()})
     for name, found in ablated.items():
         ratios = values(found)
-        if len(learned(found[0])) > len(found):  # A page is taller than wide.
+        if len(learned(found[0])) > len(found):  # a page is taller than wide
             ratios = {run: {k: row[run] for k, row in ratios.items()} for run in learned(found[0])}
         pictures.ratios(PAGE.with_name(f"ablation-{name}.png"), ratios)
 
@@ -49,7 +49,7 @@ def _found(wanted: Iterable[tuple[str, Any, str]]) -> dict[str, list[Found]]:
 
 
 def fill(tables: Mapping[str, str]) -> None:
-    """Writes tables to the page, each between the comments with its name."""
+    """Writes each table to the page, between the comments with its name."""
     page = PAGE.read_text("utf-8")
     for name, rows in tables.items():
         page, count = re.subn(
@@ -64,17 +64,17 @@ def fill(tables: Mapping[str, str]) -> None:
 
 
 def of_suite(folder: str | Path, suite: str) -> list[Found]:
-    """Returns what evaluate.py has found on a suite, in its order."""
+    """Returns the results of evaluate.py on a suite, in the order of the suite."""
     paths = [
         Path(folder) / f"eval/{suite}-{c.name}.json" for c in SUITES.entries[suite]("base", {}, 1)
     ]
-    # A problem that was trained on is called so.
+    # The first problem is called "training" if the optimizer was trained on it.
     paths = [p if p.exists() else p.with_name(p.name.replace("-base", "-training")) for p in paths]
     return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
 
 
 def unique(results: Iterable[Found]) -> list[Found]:
-    """Returns the first of those with the same problem and steps."""
+    """Returns the first result for each pair of problem and steps."""
     found: dict[tuple[str, int], Found] = {}
     for one in results:
         found.setdefault((one["name"], one["steps"]), one)
@@ -82,12 +82,12 @@ def unique(results: Iterable[Found]) -> list[Found]:
 
 
 def learned(one: Found) -> list[str]:
-    """Returns the labels of learned optimizers."""
+    """Returns the labels of the learned optimizers."""
     return [label for label, own in one["optimizers"].items() if own["learned"]]
 
 
 def values(results: Iterable[Found]) -> dict[str, dict[str, float]]:
-    """Returns ratios by optimizer, by problem."""
+    """Returns for each problem the ratios by optimizer."""
     return {
         f"{one['name']}, {one['steps']:,}": {
             label: _ratio(one["optimizers"][label]).value for label in learned(one)
@@ -97,7 +97,7 @@ def values(results: Iterable[Found]) -> dict[str, dict[str, float]]:
 
 
 def table(results: list[Found]) -> str:
-    """Returns ratios with intervals, what diverged, and the best baseline, by problem."""
+    """Returns a table of ratios with intervals, diverged models and the best baseline."""
     labels = learned(results[0])
     head = ["problem", "steps", *labels, "best baseline"]
     rows = [
@@ -124,9 +124,10 @@ def add_results(name: str, results: list[Found]) -> None:
         f"""{about}
 ## Results
 
-Mean training loss over {len(results[0]["seeds"])} seeds that were not trained on, divided by that
-of the best of SGD, momentum, RMSprop, Adam and AdamW, each at its best learning rate; 95 %
-bootstrap interval, and seeds that diverged, if any. The problems: docs/evaluation.md.
+The ratio is the mean training loss over {len(results[0]["seeds"])} seeds that
+meta-training did not use, divided by that of the best of SGD, momentum, RMSprop, Adam and AdamW,
+each at its best learning rate. The brackets hold a 95 % bootstrap interval. Seeds that diverged are
+counted, if there are any. docs/evaluation.md explains the problems.
 
 | problem | steps | ratio | best baseline |
 |---|---|---|---|
@@ -136,9 +137,9 @@ bootstrap interval, and seeds that diverged, if any. The problems: docs/evaluati
 
 * It loses to the best baseline on: {clear}.
 * Its mean is above that of the best baseline, but the interval includes 1, on: {unclear}.
-* It was trained to make the training loss small, and for nothing else: test losses are often worse
-  than those of the baselines.
-* Trained with another seed, it does better or worse on some problems: docs/reproduction.md.
+* It minimises only the training loss. Its test losses are often worse than those of the baselines.
+* With another seed of the meta-training, it is better or worse on some problems:
+  docs/reproduction.md.
 * A step takes several times as long as Adam's.
 """,
         "utf-8",

@@ -1,6 +1,6 @@
-"""Writes to docs/reproduction.md what diverges within 1,000 steps: see `make reproduction`.
+"""Writes the table of diverged models to docs/reproduction.md: see `make reproduction`.
 
-Without baselines, which would have to be tuned: a model diverges by itself.
+It trains for 1,000 steps and needs no baselines, which would have to be tuned.
 """
 
 import sys
@@ -14,7 +14,7 @@ STEPS, SEEDS = 1000, range(10)
 
 
 def main(names: list[str]) -> None:
-    """Trains models of the suite `generalization`, all for as many steps."""
+    """Trains models of the suite `generalization`, all for the same number of steps."""
     optimizers = {name: l2o.load(name) for name in names}
     rows = [["problem", *names], ["---"] * (1 + len(names))]
     for case in suites.generalization("base", {}, STEPS):

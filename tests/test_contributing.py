@@ -1,55 +1,32 @@
 """The examples of CONTRIBUTING.md work as they stand there."""
 
-import re
-from pathlib import Path
-
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import l2o
-from l2o import seeds
-from l2o.optimizer import TrainableOptimizer, equations
-from l2o.options import Count, Positive, resolve
-from l2o.problems import Instance, Problem, ProblemSpec
-from l2o.train import (
-    BaseStrategy,
-    Finished,
-    LossArgs,
-    Period,
-    RunDirectory,
-    Runner,
-    SimpleStrategy,
-    Training,
-)
-from l2o.train.strategies.schedules import Fixed
-
-PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+from l2o.options import resolve
+from l2o.problems import ProblemSpec
+from l2o.train import LossArgs, RunDirectory, Runner, Training
+from tests.pages import run
 
 
 @pytest.fixture(scope="module")
-def page():
-    """What the code blocks of the page define, one after the other."""
-    names = {
-        "keras": keras, "np": np, "tf": tf, "l2o": l2o, "seeds": seeds, "equations": equations,
-        "TrainableOptimizer": TrainableOptimizer, "Count": Count, "Positive": Positive,
-        "Instance": Instance, "Problem": Problem, "ProblemSpec": ProblemSpec,
-        "BaseStrategy": BaseStrategy, "LossArgs": LossArgs, "RunDirectory": RunDirectory,
-        "SimpleStrategy": SimpleStrategy, "Training": Training, "Period": Period,
-        "Finished": Finished, "Fixed": Fixed, "Runner": Runner,
-        "__name__": "contributed",
-    }  # fmt: skip
-    *blocks, last = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    for block in blocks:
-        exec(block, names)
-    return names, last
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("contributing")
 
 
-def make(names, **options):
+@pytest.fixture(scope="module")
+def examples(directory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        return run("CONTRIBUTING.md")
+
+
+def make(examples, **options):
+    optimizer, problem, *_ = examples
     return Training(
-        names["ScaledSignOptimizer"](),
-        [ProblemSpec(names["Rosenbrock"])],
+        optimizer["ScaledSignOptimizer"](),
+        [ProblemSpec(problem["Rosenbrock"])],
         {"class_name": "Adam"},
         LossArgs(),
         repeat=2,
@@ -57,14 +34,16 @@ def make(names, **options):
     )
 
 
-def test_the_optimizer_the_problem_and_the_strategy(page):
-    names, _ = page
-    assert resolve(names["ScaledSignOptimizer"], {"start": 0.1}, "network")["start"] == 0.1
-    assert names["ScaledSignOptimizer"](start=0.2).get_config()["start"] == 0.2
-    training = make(names)
+def test_the_optimizer_the_problem_and_the_strategy(examples):
+    optimizer, problem, strategy, *_ = examples
+    kind = optimizer["ScaledSignOptimizer"]
+    assert resolve(kind, {"start": 0.2}, "network")["start"] == 0.2
+    assert optimizer["optimizer"].get_config()["start"] == 0.1
+    assert isinstance(problem["problem"], problem["Rosenbrock"])
+    training = make(examples)
     before = training.optimizer.network.get_weights()[0]
-    strategy = names["GrowingStrategy"](num_periods=2, epochs_per_period=1)
-    rows = Runner(training, strategy).train()
+    plan = strategy["GrowingStrategy"](num_periods=2, epochs_per_period=1)
+    rows = Runner(training, plan).train()
     assert [row.inner_steps for row in rows] == [2 * 10, 2 * 20]
     assert training.optimizer.network.get_weights()[0] != before
     delta, _ = training.optimizer.update([tf.zeros(2)], [tf.constant([3.0, -4.0])], ())
@@ -72,16 +51,18 @@ def test_the_optimizer_the_problem_and_the_strategy(page):
     np.testing.assert_allclose(delta[0], [-weight, weight])
 
 
-def test_the_strategy_imitates_where_the_user_asks_for_it(page):
-    names, _ = page
-    training = make(names, teachers=[{"class_name": "Adam"}], p_teacher=1.0)
-    (row,) = Runner(training, names["GrowingStrategy"](num_periods=1, epochs_per_period=1)).train()
+def test_the_strategy_imitates_where_the_user_asks_for_it(examples):
+    training = make(examples, teachers=[{"class_name": "Adam"}], p_teacher=1.0)
+    strategy = examples[2]["GrowingStrategy"](num_periods=1, epochs_per_period=1)
+    (row,) = Runner(training, strategy).train()
     assert row.imitation_unrolls == row.unrolls == 2
 
 
-def test_the_python_api(page, tmp_path, monkeypatch):
-    names, last = page
-    monkeypatch.chdir(tmp_path)
-    exec(last.replace("(unroll", "(num_periods=1, epochs_per_period=1, unroll"), names)
-    (row,) = RunDirectory("run").rows()
+def test_the_strategy_as_the_page_runs_it(examples, directory):
+    assert [row.inner_steps for row in examples[2]["rows"]] == [2 * 10, 2 * 20]
+    assert len(RunDirectory(directory / "growing").rows()) == 2
+
+
+def test_the_python_api(examples, directory):
+    (row,) = RunDirectory(directory / "run").rows()
     assert row.inner_steps == 20 * 25

@@ -7,13 +7,13 @@ from l2o.evaluate import metrics, timing
 from l2o.evaluate.baselines import BASELINES, FIRST, LAST, TUNING_SEEDS, rate
 from l2o.evaluate.report import tables
 from l2o.evaluate.suites import SUITES
+from tests.pages import run
 
 PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text("utf-8")
 
 
 def test_its_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    exec(example, {})
+    run("docs/evaluation.md")
     assert capsys.readouterr().out.endswith("(3, 20)\n")
 
 

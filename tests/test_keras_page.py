@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.pages import run
+
 PAGE = Path(__file__).parent.parent / "docs" / "keras.md"
 
 
@@ -21,18 +23,19 @@ def tables():
 
 def test_all_its_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
-    for block in blocks:
-        exec(block, found)
+    examples = run("docs/keras.md")
     assert "rnnprop-digits RNNProp, trained on" in capsys.readouterr().out
+
+    def value(name):
+        return next(names[name] for names in examples if name in names)
+
     for name, accuracy in (("mlp", 0.8), ("convnet", 0.8), ("text", 0.95)):
-        assert found[name].history["val_accuracy"][-1] > accuracy, name
-    losses = found["losses"]
+        assert value(name).history["val_accuracy"][-1] > accuracy, name
+    losses = value("losses")
     assert len(losses) == 28
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
-    assert float(found["careful"].learning_rate) == 0.5
-    assert found["careful"].global_clipnorm == 1.0
+    assert float(value("careful").learning_rate) == 0.5
+    assert value("careful").global_clipnorm == 1.0
     assert [p.name for p in (tmp_path / "my-optimizer").iterdir()] == ["optimizer.npz"]
 
 

@@ -1,1 +1,1 @@
-"""What the benchmarks compare with: the same work, written as one would without this project."""
+"""Programs for comparison: the same work, written without this project."""

@@ -1,1 +1,1 @@
-"""What is written and read: files that nothing spoils, arrays and JSON that run nothing."""
+"""Writing and reading: atomic files, locks, arrays and JSON that run no code."""

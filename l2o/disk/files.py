@@ -35,7 +35,7 @@ def os_errors_told(what: str, then: str = "") -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, sees the old one or the new one.
+    """Writes a file atomically: a reader, or a crash, finds the old content or the new one.
 
     A link is replaced, not followed.
     """

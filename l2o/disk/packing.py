@@ -1,4 +1,4 @@
-"""Named arrays as bytes, for files and between processes: arrays and nothing else."""
+"""Named arrays as bytes, for files and for messages between processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-# The array that says what the others are.
+# Name of the array that describes the others.
 SEAL = "seal"
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns named arrays as bytes, the content of an .npz file; equal ones for equal arrays."""
+    """Returns named arrays as the bytes of an .npz file; equal arrays give equal bytes."""
     packed = io.BytesIO()
     np.savez(packed, **dict(arrays))  # type: ignore[arg-type]
     return packed.getvalue()
@@ -26,34 +26,34 @@ def unpack(packed: bytes) -> dict[str, np.ndarray]:
     """Undoes `pack`.
 
     Raises:
-        ValueError: If it is nothing that `pack` returned, or holds anything but arrays.
+        ValueError: If the bytes are not from `pack`, or hold anything but arrays.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             return {_name(info): _array(archive, info) for info in archive.infolist()}
     except Exception as error:
-        # Its parsers have no list of what bytes that are no archive make them raise.
+        # There is no list of what the parsers raise for bytes that are not an archive.
         raise ValueError(str(error) or type(error).__name__) from None
 
 
 def _name(info: zipfile.ZipInfo) -> str:
     name, dot, suffix = info.filename.rpartition(".")
     if (dot, suffix) != (".", "npy"):
-        raise ValueError(f"{info.filename!r} in it is no array")
-    # A few bytes that are compressed can be any number of gigabytes.
+        raise ValueError(f"{info.filename!r} in it is not an array")
+    # A few compressed bytes can expand to any number of gigabytes.
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename!r} in it is compressed")
     return name
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    # Whole, so that its checksum is compared before NumPy sees it.
+    # Reads all of it first, so that the checksum is compared before NumPy parses it.
     content = io.BytesIO(archive.read(info))
     return np.lib.format.read_array(content, allow_pickle=False)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns a name for arrays that no others have: SHA-256 of names, types, shapes, values."""
+    """Returns the SHA-256 of the names, types, shapes and values of arrays."""
     found = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -63,11 +63,11 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def seal(arrays: Mapping[str, np.ndarray], about: Any) -> bytes:
-    """Returns `pack` of arrays with a seal: what they are, and a checksum of all of it.
+    """Returns the bytes of arrays with a seal: a description and a checksum of everything.
 
     Args:
-        arrays: None of them called "seal".
-        about: What they are, a JSON value.
+        arrays: The arrays; none of them is called "seal".
+        about: The description, a JSON value.
     """
     text = json.dumps({"about": about, "sha256": _checksum(arrays, about)})
     return pack({**arrays, SEAL: np.array(text)})
@@ -77,10 +77,10 @@ def unseal(packed: bytes) -> tuple[dict[str, np.ndarray], Any]:
     """Undoes `seal`.
 
     Returns:
-        The arrays, and what the seal says they are.
+        The arrays and the description.
 
     Raises:
-        ValueError: If it is nothing that `seal` returned, or was changed since.
+        ValueError: If the bytes are not from `seal`, or were changed.
     """
     arrays = unpack(packed)
     if SEAL not in arrays:
@@ -91,7 +91,7 @@ def unseal(packed: bytes) -> tuple[dict[str, np.ndarray], Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("its seal is not valid") from None
     if checksum != _checksum(arrays, about):
-        raise ValueError("its content is not what was written")
+        raise ValueError("its content was changed after it was written")
     return arrays, about
 
 

@@ -1,4 +1,4 @@
-"""How an optimizer is judged."""
+"""Evaluates optimizers."""
 
 from l2o.evaluate.report import pictures, tables
 from l2o.evaluate.runs import Run, best, run, sweep

@@ -1,4 +1,4 @@
-"""What a learned optimizer has to beat: Keras' own, each at its best learning rate."""
+"""The baselines: Keras' own optimizers, each at its best learning rate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from l2o.problems import Problem
 
 
 class Baseline(NamedTuple):
-    """A Keras optimizer: how tables call it, its class, its options but the learning rate."""
+    """A Keras optimizer: its label in tables, its class, and all options but the learning rate."""
 
     label: str
     kind: str
     options: dict[str, Any]
 
     def create(self, learning_rate: float) -> keras.optimizers.Optimizer:
-        """Returns a fresh one."""
+        """Returns a fresh optimizer."""
         return getattr(keras.optimizers, self.kind)(learning_rate=learning_rate, **self.options)
 
 
@@ -33,17 +33,17 @@ BASELINES = (
     Baseline("AdamW", "AdamW", {}),
 )
 
-# The grid's rates are 1 and 3 times powers of 10, here by number: 0.003 to 0.3.
+# The grid has 1 and 3 times powers of 10. These are the numbers of its ends, 0.003 and 0.3.
 FIRST, LAST = -5, -1
-# It is not extended beyond 1e-8 and 1e4.
+# The grid is not extended beyond 1e-8 and 1e4.
 LEAST, MOST = -16, 8
 
-# Seeds below are for scores; as many from here on are for tuning.
+# Smaller seeds are for scores. Tuning takes as many seeds from here on.
 TUNING_SEEDS = 1_000_000
 
 
 def rate(number: int) -> float:
-    """Returns the learning rate of the grid with a number; 0 is 1, -1 is 0.3, -2 is 0.1."""
+    """Returns the learning rate of the grid by its number; 0 is 1, -1 is 0.3, -2 is 0.1."""
     return float(f"{(1, 3)[number % 2]}e{number // 2}")
 
 
@@ -54,18 +54,18 @@ def tune(
     seeds: Sequence[int],
     on_steps: Callable[[int, float], None] | None = None,
 ) -> dict[float, float]:
-    """Runs a baseline at each rate of the grid, which grows until the best is not at its edge.
+    """Runs a baseline at each rate of a grid that grows until the best rate is inside it.
 
     Args:
         problem: As for `run`.
-        baseline: What is tuned.
+        baseline: The baseline to tune.
         steps: As for `run`.
-        seeds: Not those it is scored on.
+        seeds: Seeds that the scores do not use.
         on_steps: As for `run` [None].
 
     Returns:
-        The mean final training loss by learning rate, ascending; not finite where a model
-        diverged. `best_rate` picks.
+        The mean final training loss by learning rate, ascending; not finite if a model
+        diverged. See `best_rate`.
     """
     found: dict[int, float] = {}
     due = list(range(FIRST, LAST + 1))
@@ -79,12 +79,12 @@ def tune(
 
 
 def best_rate(means: dict[float, float]) -> float:
-    """Returns the rate with the smallest mean, see `tune`; if none is finite, the smallest."""
+    """Returns the rate with the smallest mean, see `tune`; the smallest rate if none is finite."""
     return min(means, key=lambda r: (means[r] if math.isfinite(means[r]) else math.inf, r))
 
 
 def _missing(found: dict[int, float]) -> list[int]:
-    """Returns what the grid lacks: a neighbour of the best where that is at its edge."""
+    """Returns the neighbour that the grid lacks if its best rate is at an end."""
     finite = [k for k in found if math.isfinite(found[k])]
     best = min(finite, key=lambda k: found[k]) if finite else min(found)
     return [k for k in (best - 1, best + 1) if k not in found and LEAST <= k <= MOST][:1]

@@ -1,4 +1,4 @@
-"""Results on disk, by what they are results of: asked for again, they are there at once."""
+"""A cache of results on disk, by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 
 LARGEST_RESULT = 2**32
-# Of this package, what results do not depend on: folders, and files of others.
+# The folders and files of this package that results do not depend on.
 UNRELATED = {
     "train", "evaluate/report",
     "__init__.py", "errors.py", "progress.py", "registry.py", "shell.py", "signals.py",
@@ -35,10 +35,10 @@ class Cache:
     """A folder of results.
 
     Args:
-        folder: Where; made when something is written. None: nothing is kept.
+        folder: The folder, made at the first result; None: nothing is cached.
 
     Attributes:
-        failure: Why the last result could not be kept; None: it was.
+        failure: Why the last result could not be cached; None if it was.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -46,10 +46,10 @@ class Cache:
         self.failure: str | None = None
 
     def get(self, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-        """Returns what was put under an equal key, or None.
+        """Returns the result that was put under an equal key, or None.
 
         Args:
-            key: A JSON value that says all that the result depends on.
+            key: A JSON value with everything that the result depends on.
         """
         if self.folder is None:
             return None
@@ -57,12 +57,12 @@ class Cache:
         try:
             arrays, about = unseal(read_regular(self._path(whole), LARGEST_RESULT))
         except (OSError, ValueError):
-            # Not there, or damaged: then it is computed, and replaced.
+            # A missing or damaged result is computed and written.
             return None
         return arrays if about == whole else None
 
     def put(self, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps a result; where that is not possible, `failure` says why."""
+        """Writes a result; if that fails, `failure` says why."""
         if self.folder is None:
             return
         whole = _whole(key)
@@ -70,7 +70,7 @@ class Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path(whole), seal(arrays, whole))
         except OSError as error:
-            self.failure = f"results are not kept in {self.folder}: {error.strerror or error}"
+            self.failure = f"results are not cached in {self.folder}: {error.strerror or error}"
 
     def _path(self, whole: Any) -> Path:
         assert self.folder is not None
@@ -79,7 +79,7 @@ class Cache:
 
 
 def default_folder() -> Path | None:
-    """Returns the folder `L2O_CACHE` names, or the user's cache; None where it is empty."""
+    """Returns the folder that `L2O_CACHE` names, or the user's cache; None if it is empty."""
     if (named := os.environ.get("L2O_CACHE")) is not None:
         return Path(named) if named else None
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -87,13 +87,13 @@ def default_folder() -> Path | None:
 
 
 def _whole(key: Mapping[str, Any]) -> Any:
-    # As it comes back from a file: tuples are lists.
+    # As a file has it: tuples become lists.
     return json.loads(json.dumps({**key, **_made_by()}))
 
 
 @lru_cache(maxsize=1)
 def _made_by() -> dict[str, str]:
-    """Returns what a result depends on beside its key: code, libraries, kind of device."""
+    """Returns what every result depends on: the code, the libraries and the kind of device."""
     code = hashlib.sha256()
     package = Path(l2o.version.__file__).parent
     for path in sorted(package.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Learned optimizers beside the baselines, on one problem after another."""
+"""Compares learned optimizers with the baselines on a problem."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from l2o.evaluate.timing import relative_times
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import KerasProblem, Problem
 
-# Over how many steps updates are looked at.
+# Number of steps whose updates a report shows.
 PROBED_STEPS = 100
 
 Told = Callable[[str, int, float], None]
 
 
 class Entry(NamedTuple):
-    """An optimizer on a problem.
+    """The results of an optimizer on a problem.
 
-    run: On the seeds it is scored on.
-    rates: Of a baseline: the mean final training loss on the tuning seeds by learning rate;
-        None: it is learned, and was not tuned.
-    time: Wall-clock time of a step of one model, relative to that of Adam; NaN: it diverged.
+    run: Its run on the scored seeds.
+    rates: The mean final training loss of a baseline on the tuning seeds, by learning rate;
+        None for a learned optimizer, which is not tuned.
+    time: Wall-clock time of a step of one model, relative to that of Adam; NaN if it diverged.
     """
 
     run: Run
@@ -44,13 +44,13 @@ class Entry(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All optimizers on one problem.
+    """The results of all optimizers on one problem.
 
     case: The problem.
-    learned: By label, none of them a baseline's.
-    baselines: By label.
+    learned: The learned optimizers by label; no label is a baseline's.
+    baselines: The baselines by label.
     best: Label of the baseline with the smallest mean final training loss.
-    target: What `metrics.steps_to` asks for.
+    target: The loss for `metrics.steps_to`.
     """
 
     case: Case
@@ -60,11 +60,11 @@ class Comparison(NamedTuple):
     target: float
 
     def entries(self) -> dict[str, Entry]:
-        """Returns all of them by label, the learned ones first."""
+        """Returns all results by label, those of learned optimizers first."""
         return {**self.learned, **self.baselines}
 
     def rate_of(self, baseline: str) -> float:
-        """Returns the learning rate at which a baseline of this name is shown."""
+        """Returns the best learning rate of a baseline, given its name without a rate."""
         names = [one.label for one in BASELINES]
         rates = list(self.baselines.values())[names.index(baseline)].rates
         assert rates is not None
@@ -87,16 +87,13 @@ def compare(
     """Trains models with learned optimizers and with the baselines, and compares them.
 
     Args:
-        case: What is compared on.
-        problem: That of the case.
-        learned: The optimizers by label.
-        seeds: How many models each trains; the baselines are tuned on as many others.
-        cache: Has what was computed before, and gets what is new.
-        target: A loss for `metrics.steps_to`; None: what the best baseline reaches [None].
-        on_steps: Told a label, and as by `run` [None].
-
-    Returns:
-        The comparison.
+        case: The problem and the number of steps.
+        problem: The problem of the case.
+        learned: The learned optimizers by label.
+        seeds: Number of models that each optimizer trains; tuning trains as many others.
+        cache: Results that were computed before; new results are added.
+        target: A loss for `metrics.steps_to`; None: the final loss of the best baseline [None].
+        on_steps: Called with a label and the arguments of `on_steps` of `run` [None].
     """
     about = {**_what(case, problem), "steps": case.steps}
     score, tuning = range(seeds), range(TUNING_SEEDS, TUNING_SEEDS + seeds)
@@ -141,11 +138,11 @@ def compare(
 
 
 def probed(case: Case, problem: Problem, optimizer: TrainableOptimizer, cache: Cache) -> Probe:
-    """Returns what `probe` finds on a case within its steps, at most `PROBED_STEPS`.
+    """Returns the result of `probe` on the first steps of a case, at most `PROBED_STEPS`.
 
     Args:
-        case: The case.
-        problem: That of the case.
+        case: The problem and the number of steps.
+        problem: The problem of the case.
         optimizer: As for `probe`.
         cache: As for `compare`.
     """
@@ -159,7 +156,7 @@ def probed(case: Case, problem: Problem, optimizer: TrainableOptimizer, cache: C
 
 
 def _what(case: Case, problem: Problem) -> dict[str, Any]:
-    """Returns all that makes a problem what it is."""
+    """Returns everything that determines a problem, for a key of the cache."""
     return {"target": case.target, "kwargs": case.kwargs, "data": _data(problem)}
 
 
@@ -198,9 +195,9 @@ def _data(problem: Problem) -> str | None:
 
 
 def _content(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """Returns all that makes an optimizer what it is, learned weights included."""
+    """Returns everything that determines an optimizer, learned weights included, for a key."""
     config = optimizer.get_config()
-    # Keras numbers names as it makes optimizers.
+    # The name has a number that depends on how many optimizers were made before.
     del config["name"]
     if "learned" in config:
         config["learned"] = hashlib.sha256(repr(config["learned"]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What evaluate.py was asked, and what it found."""
+"""The request and the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from l2o.train.runs.summary import Row
 
 
 class Request(NamedTuple):
-    """What is asked for.
+    """The arguments of an evaluation.
 
-    given: Each what `l2o.load` takes: a run directory, a saved optimizer, or the name of one
-        that comes with l2o.
-    problems: Registered problems, separated by commas; None: see `suite`.
-    suite: A registered suite; None, without problems: mlp_classifier.
-    options: Of each problem; of a suite, of the problem it starts from.
+    given: The optimizers, each in a form that `l2o.load` accepts: a run directory, a saved
+        optimizer, or the name of an optimizer that comes with l2o.
+    problems: Registered problems, separated by commas; None: those of the suite.
+    suite: A registered suite; None: no suite. Without both, the problem is mlp_classifier.
+    options: Options of each problem; with a suite, of the problem that it starts from.
     steps: Training steps of each model.
-    seeds: How many models each optimizer trains.
-    period: Of runs: whose weights; None: those that validated best.
-    stage: Of which stage; None: see `RunDirectory.find`.
-    target: A loss whose steps are counted; None: what the best baseline reaches.
-    output: The directory that gets the report; None: the first of `given`.
+    seeds: Number of models that each optimizer trains.
+    period: The period of runs whose weights are taken; None: the best one.
+    stage: The stage of that period; None: see `RunDirectory.find`.
+    target: Count the steps to this loss; None: to the final loss of the best baseline.
+    output: The directory for the report; None: the first of `given`.
     """
 
     given: Sequence[str]
@@ -46,11 +46,11 @@ class Request(NamedTuple):
     output: str | None = None
 
     def operands(self) -> list[str]:
-        """Returns what is evaluated, as arguments of a command."""
+        """Returns the optimizers as arguments of a command."""
         return [operand(text) for text in self.given]
 
     def command(self) -> str:
-        """Returns the command that asks for the same."""
+        """Returns the command that makes the same request."""
         flags = {
             "--problem": self.problems,
             "--suite": self.suite,
@@ -74,10 +74,10 @@ class Request(NamedTuple):
 class Learned(NamedTuple):
     """An optimizer that is evaluated.
 
-    given: What the user called it.
-    optimizer: Loaded.
-    run: Its directory; it may hold no run.
-    row: Of the period whose weights it has; None: it is not from a run.
+    given: The argument that named it.
+    optimizer: The loaded optimizer.
+    run: Its directory, which may hold no run.
+    row: The row of the period whose weights it has; None if it is not from a run.
     """
 
     given: str
@@ -86,7 +86,7 @@ class Learned(NamedTuple):
     row: Row | None
 
     def weights(self) -> str:
-        """Returns which weights it has, in words."""
+        """Returns the origin of its weights, in words."""
         kind = type(self.optimizer).__name__.removesuffix("Optimizer")
         if self.row is None:
             return f"{kind}, as saved"
@@ -95,14 +95,14 @@ class Learned(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What was found.
+    """The results of an evaluation.
 
-    request: What was asked for.
-    place: Where it is written.
-    learned: The optimizers by label.
+    request: The request.
+    place: The directory for the results.
+    learned: The learned optimizers by label.
     found: A comparison for each problem.
-    probes: What each optimizer does on the first problem, by label.
-    left_out: Which problems of the suite cannot be built, and why.
+    probes: The updates of each learned optimizer on the first problem, by label.
+    left_out: For each problem of the suite that cannot be built, the reason.
     """
 
     request: Request
@@ -114,7 +114,7 @@ class Evaluation(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name in files."""
+        """The name in file names."""
         if self.request.suite:
             return self.request.suite
         return self.found[0].case.name if len(self.found) == 1 else "comparison"
@@ -130,7 +130,7 @@ class Evaluation(NamedTuple):
 
 
 def described(case: Case) -> str:
-    """Returns what is special about a problem, in words."""
+    """Returns the options of a problem that are shown or not the defaults, in words."""
     shown = ("dataset", "layers", "activation", "batch_size")
     usual = {k: o.default for k, o in options_of(PROBLEMS.find(case.target)).items()}
     parts = []
@@ -142,5 +142,5 @@ def described(case: Case) -> str:
 
 
 def titled(one: Comparison) -> str:
-    """Returns the title of what is said about a comparison."""
+    """Returns the title of a comparison."""
     return f"{one.case.name}, {tables.counted(one.case.steps, 'step')}"

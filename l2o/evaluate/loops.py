@@ -1,4 +1,4 @@
-"""Training loops over models side by side: one for learned optimizers, one for Keras' own."""
+"""Loops that train models side by side, with learned optimizers or with Keras' own."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from l2o.problems import Gradient, Instance, Problem
 
 
 class Loop(Protocol):
-    """Trains models side by side, from their start or from where it stopped."""
+    """Trains models side by side; each call continues where the last one stopped."""
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
-        """Puts fresh models in, each with its learning rate; None: the optimizer's own."""
+        """Starts fresh models, each with its learning rate; None: the optimizer's own rate."""
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """Takes steps.
 
         Args:
-            batches: [steps + 1, ...], or [steps + 1, models, ...]; the last one may be used
-                for nothing.
-            steps: How many, at least 1.
+            batches: [steps + 1, ...], or [steps + 1, models, ...]. Only a learned optimizer
+                uses the last mini-batch.
+            steps: Number of steps, at least 1.
 
         Returns:
-            [steps, models], the loss of each mini-batch before the step it drives; not finite
-            from where a model has diverged.
+            [steps, models], the loss of each mini-batch before its step; not finite once a
+            model has diverged.
         """
 
     def end(self) -> list[Instance]:
-        """Returns parameters and state of each model."""
+        """Returns the parameters and the model state of each model."""
 
 
 def loop_for(
@@ -51,13 +51,13 @@ def loop_for(
     """Returns the loop that trains `models` models of a problem with an optimizer.
 
     Args:
-        problem: Model and data.
-        optimizer: Not built yet; the loop does not change it.
-        models: How many.
-        rated: Whether it will be given learning rates.
+        problem: The model and its data.
+        optimizer: An optimizer that is not built; the loop does not change it.
+        models: Number of models.
+        rated: Whether `start` will get learning rates.
 
     Raises:
-        UserError: If the optimizer cannot start from a model other than it was built for.
+        UserError: If the optimizer can only start from the model that it was built for.
     """
     optimizee: Optimizee = problem if models == 1 else Batched(problem, models)
     if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
@@ -85,8 +85,8 @@ class LearnedLoop:
 
     Args:
         optimizee: The models.
-        optimizer: Its change is used as it is: see `_is_plain`.
-        models: How many.
+        optimizer: An optimizer whose delta Keras does not modify, see `_is_plain`.
+        models: Number of models.
     """
 
     def __init__(self, optimizee: Optimizee, optimizer: TrainableOptimizer, models: int) -> None:
@@ -96,9 +96,9 @@ class LearnedLoop:
         self._unroll: Callable[..., Any] | None = None
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
-        """See `Loop`; it has no learning rate."""
+        """See `Loop`; learning rates are not supported."""
         assert learning_rates is None
-        # As Keras builds it: the draws of a rule that starts from random state are the same.
+        # The default seed, as when Keras builds it, gives the same random initial state.
         starts = [Carry(*one, self.rule.optimizer.initial_state(one.params)) for one in instances]
         self._carry = starts[0] if self.models == 1 else batched.stack(starts)
         self._alive = np.ones(self.models, bool)
@@ -120,10 +120,10 @@ class LearnedLoop:
         losses = np.concatenate(
             [np.reshape(first, [1, -1]), np.reshape(later, [steps, self.models])]
         )
-        # What comes after the loss or gradient that ended it is no loss.
+        # Entries after the loss or gradient that ended an unroll are not losses.
         ended = np.arange(steps + 1)[:, None] > np.reshape(ran, [1, -1])
         losses[ended | ~self._alive] = np.nan
-        # The mini-batch after the last step drives none.
+        # The unroll also needs the loss of the mini-batch after its last step.
         self._alive &= np.reshape(ran, [-1]) == steps
         return losses[:steps]
 
@@ -137,12 +137,12 @@ class LearnedLoop:
 
 
 class KerasLoop:
-    """As `fit`, a copy of the optimizer for each model.
+    """Trains as `fit` does, with a copy of the optimizer for each model.
 
     Args:
         optimizee: The models.
-        optimizer: Copied.
-        like: One of them; only shapes and dtypes matter.
+        optimizer: The optimizer to copy.
+        like: One of the models; only shapes and dtypes matter.
     """
 
     def __init__(
@@ -177,13 +177,13 @@ class KerasLoop:
 
 
 class ElementwiseLoop:
-    """As `KerasLoop`, one optimizer over a variable [models, n] that holds all parameters.
+    """Trains as `fit` does, with one optimizer on a variable [models, n] of all parameters.
 
     Args:
-        problem: What the models are instances of; no gradient of it is sparse.
-        optimizer: Copied; see `is_elementwise`.
-        models: How many, at least 2.
-        rated: Whether it will be given learning rates.
+        problem: The problem of the models; none of its gradients is sparse.
+        optimizer: The optimizer to copy; see `is_elementwise`.
+        models: Number of models, at least 2.
+        rated: Whether `start` will get learning rates.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class ElementwiseLoop:
         self._rates = keras.Variable(np.zeros((models, 1)), dtype="float32")
         config = optimizer.get_config()
         if rated:
-            # Keras' setter takes one number, and its rules whatever a schedule returns.
+            # Keras' setter takes only one number, but a schedule may return a column.
             config["learning_rate"] = _Rates(self._rates)
         self._optimizer = type(optimizer).from_config(config)
         self._all = keras.Variable(np.zeros((models, sum(self._sizes))), dtype="float32")
@@ -247,7 +247,7 @@ class ElementwiseLoop:
 
 
 class _Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate for each model: a column."""
+    """A schedule that returns a column with a learning rate for each model."""
 
     def __init__(self, rates: keras.Variable) -> None:
         self._rates = rates
@@ -256,12 +256,12 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):
         return self._rates.value
 
 
-# Their rules look at a coordinate and at the step, and at nothing else.
+# Optimizers whose change of a coordinate depends only on that coordinate and on the step.
 ELEMENTWISE = ("SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Adagrad", "Adadelta", "Lion")
 
 
 def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether what an optimizer does to a coordinate depends on no other."""
+    """Returns whether the change of a coordinate depends on no other coordinate."""
     kinds = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
     clips = (optimizer.clipnorm, optimizer.global_clipnorm)
     return type(optimizer) in kinds and clips == (None, None)
@@ -270,12 +270,12 @@ def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
 def _compiled(
     take_step: Callable[[Any, Any], tuple[tf.Tensor, Any]], model_state: Any, batches: Any
 ) -> Callable[..., Any]:
-    """Returns steps of an optimizer that keeps parameters and state in variables.
+    """Returns a compiled loop over steps of an optimizer whose state is in variables.
 
     Args:
         take_step: (model_state, mini-batch) -> the objective before the step and model_state.
         model_state: Only shapes and dtypes matter.
-        batches: Likewise.
+        batches: Only shapes and dtypes matter.
 
     Returns:
         (model_state, batches, steps) -> model_state and losses [steps, ...].
@@ -296,7 +296,7 @@ def _compiled(
 
 
 def _is_plain(optimizer: TrainableOptimizer) -> bool:
-    """Returns whether Keras adds nothing to the learned change: no rate, no clipping, ..."""
+    """Returns whether all options of Keras (learning rate, clipping, ...) have their defaults."""
     given, plain = optimizer.get_config(), keras.optimizers.Optimizer(1.0).get_config()
     return all(given[key] == value for key, value in plain.items() if key != "name")
 

@@ -1,4 +1,4 @@
-"""What runs are worth: a number for each seed, and how two runs compare."""
+"""Measures of runs, with a number for each seed, and the ratio of two runs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from l2o.evaluate.runs import Run
 
-# Steps after which the mini-batch loss is reported, where there are more.
+# Steps after which longer runs report the mini-batch loss.
 MILESTONES = (10, 100, 1000)
-# Mini-batches a loss is averaged over before it is compared with a target.
+# Number of mini-batch losses whose mean is compared with a target.
 WINDOW = 10
 RESAMPLES = 10_000
 LEVEL = 0.95
-# Smaller losses are 0 for all purposes, and have no logarithm to speak of.
+# Smaller losses count as this: they are 0 in practice, and their logarithms mean nothing.
 LEAST_LOSS = 1e-12
 
 
 class Ratio(NamedTuple):
-    """The ratio of two means, and its confidence interval; None: there is only one seed."""
+    """The ratio of two means and its confidence interval, which is None for a single seed."""
 
     value: float
     low: float | None
@@ -27,12 +27,12 @@ class Ratio(NamedTuple):
 
 
 def diverged(run: Run) -> np.ndarray:
-    """Returns [seeds], which models diverged.
+    """Returns [seeds], whether each model diverged.
 
-    That is: a loss was not finite, or the training loss at the end is above that of the first
-    mini-batch.
+    A model diverged if a loss is not finite, or if the final training loss is above the loss of
+    the first mini-batch.
     """
-    # What was not measured is NaN for every seed.
+    # A measure that was not taken is NaN for every seed.
     tested = np.isfinite(run.test_loss) | np.isnan(run.test_loss).all()
     finite = np.isfinite(run.losses).all(1) & np.isfinite(run.train_loss) & tested
     return ~(finite & (run.train_loss <= run.losses[:, 0]))
@@ -41,8 +41,9 @@ def diverged(run: Run) -> np.ndarray:
 def area(run: Run) -> np.ndarray:
     """Returns [seeds], the area under the curve of the log-loss, divided by the steps.
 
-    The mean over all steps of the natural logarithm of the mini-batch loss: it tells a fast
-    start from a slow one where both end alike. Infinite where a loss is not finite.
+    This is the mean over all steps of the natural logarithm of the mini-batch loss. It
+    distinguishes runs that end alike but start at different speeds. It is infinite if a loss is
+    not finite.
     """
     finite = np.isfinite(run.losses).all(1)
     logs = np.log(np.maximum(np.where(np.isfinite(run.losses), run.losses, 1), LEAST_LOSS))
@@ -50,20 +51,20 @@ def area(run: Run) -> np.ndarray:
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
-    """Returns [seeds, steps], the mean of the last `WINDOW` mini-batch losses of each step.
+    """Returns [seeds, steps], the mean of the last `WINDOW` mini-batch losses at each step.
 
-    The first steps have a mean of those there are.
+    The first steps have fewer losses, and the mean is over these.
     """
     window = min(WINDOW, losses.shape[1])
     counts = np.arange(1, window)
     first = np.cumsum(losses[:, : window - 1], axis=1, dtype=np.float64) / counts
-    # Not a difference of sums, in which one large loss would drown all others.
+    # In a difference of cumulative sums, one large loss would cancel the digits of all others.
     windows = np.lib.stride_tricks.sliding_window_view(losses, window, axis=1)
     return np.concatenate([first, windows.mean(-1, dtype=np.float64)], axis=1)
 
 
 def steps_to(run: Run, target: float) -> np.ndarray:
-    """Returns [seeds], the steps until the smoothed loss is at most `target`; inf: never.
+    """Returns [seeds], the steps until the smoothed loss is at most `target`; inf if never.
 
     Args:
         run: The run.
@@ -74,7 +75,7 @@ def steps_to(run: Run, target: float) -> np.ndarray:
 
 
 def target_of(run: Run) -> float:
-    """Returns the target that a run sets for others: its median smoothed loss at the end."""
+    """Returns the median over seeds of the final smoothed loss, as a target for other runs."""
     ends = smooth(run.losses)[:, -1]
     return float(np.median(np.where(np.isfinite(ends), ends, np.inf)))
 
@@ -82,14 +83,15 @@ def target_of(run: Run) -> float:
 def ratio(run: Run, other: Run) -> Ratio:
     """Returns the ratio of the mean final training losses, with a paired bootstrap interval.
 
-    Pairs are seeds: for one seed both start from the same weights and see the same data. The
-    interval has the percentiles of 10,000 resamples. Means below `LEAST_LOSS` count as that.
+    Runs are paired by seed: for the same seed both start from the same weights and get the same
+    data. The interval has the percentiles of 10,000 resamples. Means below `LEAST_LOSS` count as
+    `LEAST_LOSS`.
 
     Args:
-        run: The numerator.
-        other: The denominator, of the same seeds.
+        run: The run in the numerator.
+        other: The run in the denominator, with the same seeds.
     """
-    # A model that has diverged is worse than any number.
+    # A model that diverged is worse than any finite loss.
     above, below = (
         np.where(np.isfinite(r.train_loss), r.train_loss, np.inf).astype(np.float64)
         for r in (run, other)
@@ -105,7 +107,7 @@ def ratio(run: Run, other: Run) -> Ratio:
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Returns above / below; inf wherever `above` is."""
+    """Returns above / below; inf where `above` is inf."""
     finite = np.maximum(np.where(np.isfinite(above), above, 1), LEAST_LOSS)
     return np.where(np.isfinite(above), finite / np.maximum(below, LEAST_LOSS), np.inf)
 
@@ -118,7 +120,7 @@ def per_seed(run: Run, target: float) -> dict[str, np.ndarray]:
         target: For `steps_to`.
 
     Returns:
-        train_loss, train_accuracy, test_loss, test_accuracy (where they were measured),
+        train_loss, train_accuracy, test_loss, test_accuracy (those that were measured),
         loss_at_10 and so on (for `MILESTONES` before the end), log_area, steps_to_target,
         diverged (0 or 1).
     """

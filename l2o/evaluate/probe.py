@@ -1,4 +1,4 @@
-"""What an optimizer does, step by step: the size of each change beside that of its gradient."""
+"""The sizes of an optimizer's updates beside those of the gradients, step by step."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from l2o.inner.trajectory import Carry
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Problem
 
-# Of a model that has more, as many of them are noted.
+# Larger models are sampled down to this number of coordinates.
 MOST_COORDINATES = 2_000
 
 
 class Probe(NamedTuple):
-    """Sizes of gradients and of changes, [steps, coordinates] each."""
+    """Sizes of gradients and of updates, [steps, coordinates] each."""
 
     gradients: np.ndarray
     updates: np.ndarray
 
 
 def probe(problem: Problem, optimizer: TrainableOptimizer, steps: int, seed: int = 0) -> Probe:
-    """Trains a model and notes the size of each gradient and of the change it led to.
+    """Trains a model and records the sizes of gradients and of updates.
 
     Args:
-        problem: What is trained on.
-        optimizer: Learned; it is not changed.
-        steps: How many.
-        seed: Of the model and its data, as for `run` [0].
+        problem: The problem.
+        optimizer: A learned optimizer; it is not changed.
+        steps: Number of steps.
+        seed: Seed of the model and its data, as for `run` [0].
 
     Returns:
-        The sizes of all steps, of at most `MOST_COORDINATES` coordinates at equal distances;
-        a parameter without a gradient has none.
+        The sizes at all steps, for at most `MOST_COORDINATES` coordinates at equal distances;
+        parameters without a gradient are left out.
     """
     rng = seeds.generator(seed, seeds.EVALUATION)
     instance, stream = problem.init(seeds.draw(rng)), seeds.draw(rng)

@@ -1,4 +1,4 @@
-"""Training models with an optimizer, as `fit` would, many of them in one compiled loop."""
+"""Trains models with an optimizer as `fit` would, many of them in one compiled loop."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from l2o.options import expect
 from l2o.problems import Gradient, KerasProblem, Problem
 from l2o.problems.contract import check_problem
 
-# As many examples as a convolutional network can see at once in a few GiB.
+# Examples in a batch of an evaluation; a convolutional network needs a few GiB for them.
 EVALUATION_BATCH = 2048
-# More at once are hardly faster, and each takes memory and, of most optimizers, time to trace.
+# Larger numbers are hardly faster; each model takes memory and, with most optimizers, tracing time.
 MODELS_AT_ONCE = 16
 SMALL_MODELS_AT_ONCE = 64
 SMALL_MODEL = 10_000
-# Steps between two signs of life.
-STRETCH = 50
+# Steps between two calls of `on_steps`.
+CHUNK = 50
 
 
 class Run(NamedTuple):
-    """What an optimizer made of a problem, one model per seed.
+    """The results of an optimizer on a problem, with one model for each seed.
 
-    losses: [seeds, steps], the loss of each mini-batch before the step it drives.
-    train_loss, train_accuracy, test_loss, test_accuracy: [seeds], after the last step,
-        over the whole split; NaN where there is none: the accuracy of what is no
-        classifier, everything of a test split that was not given. Of a problem without
-        data the training loss is the objective.
-    seconds: Wall-clock time of all of it.
+    losses: [seeds, steps], the loss of each mini-batch before its step.
+    train_loss, train_accuracy, test_loss, test_accuracy: [seeds], after the last step, over the
+        whole split. NaN if it is not defined: the accuracy of a model that is not a classifier,
+        and both measures of a missing test split. The training loss of a problem without data
+        is its objective.
+    seconds: Wall-clock time of the whole run.
     """
 
     losses: np.ndarray
@@ -62,28 +62,28 @@ def run(
     learning_rate: float | None = None,
     on_steps: Callable[[int, float], None] | None = None,
 ) -> Run:
-    """Trains a fresh model per seed as `model.fit` would, many of them side by side.
+    """Trains a fresh model for each seed as `model.fit` would, many of them side by side.
 
-    For one seed every optimizer gets the same initial weights and the same mini-batches. What
-    Keras' optimizers make of the names of variables (`exclude_from_weight_decay`, Muon's
-    embeddings) has no effect.
+    For the same seed, every optimizer gets the same initial weights and the same mini-batches.
+    Options that depend on the names of variables (`exclude_from_weight_decay`, Muon's embeddings)
+    have no effect.
 
     Args:
         problem: A Keras model and its data, or a problem without data.
-        optimizer: Not built yet, and not changed.
+        optimizer: An optimizer that is not built; it is not changed.
         steps: Number of mini-batches.
-        seeds: One per model, non-negative.
-        learning_rate: Used for this run; None: the optimizer's own [None].
-        on_steps: Told after each stretch how many steps of all models it had, and their last
-            mean loss [None].
+        seeds: A non-negative seed for each model.
+        learning_rate: Learning rate of this run; None: the optimizer's own [None].
+        on_steps: Called after some steps with their number, summed over models, and with the
+            last mean loss [None].
 
     Returns:
-        The measurements; a model that diverges has losses that are not finite.
+        The results; a model that diverges has losses that are not finite.
 
     Raises:
         UserError: If there is no seed, the optimizer keeps a copy of the parameters, or the
-            problem is neither.
-        TypeError: If a rate is given and the optimizer has a schedule (from Keras).
+            problem has data but no Keras model.
+        TypeError: If a rate is given and the optimizer has a schedule (raised by Keras).
     """
     rates = None if learning_rate is None else [learning_rate] * len(seeds)
     return _Trainer(problem, steps, on_steps).run(optimizer, seeds, rates)
@@ -101,39 +101,39 @@ def sweep(
 
     Args:
         problem: As for `run`.
-        optimizer: Name of a Keras optimizer, all else as by default, or a function that
-            returns a fresh optimizer whose learning rate is no schedule.
+        optimizer: Name of a Keras optimizer, whose other options have their defaults, or a
+            function that returns a fresh optimizer without a schedule.
         learning_rates: The rates.
         steps: As for `run`.
         seeds: As for `run`.
         on_steps: As for `run` [None].
 
     Returns:
-        Run by learning rate, in the order given; the time is shared out among them.
+        Runs by learning rate, in the given order; each has an equal share of the time.
 
     Raises:
         UserError: If there is no Keras optimizer of that name, no seed, or the optimizer
             keeps a copy of the parameters.
     """
     make = KERAS_OPTIMIZERS.find(optimizer) if isinstance(optimizer, str) else optimizer
-    lanes = [(seed, rate) for rate in learning_rates for seed in seeds]
-    every = _Trainer(problem, steps, on_steps).run(
-        make(), [seed for seed, _ in lanes], [rate for _, rate in lanes]
+    models = [(seed, rate) for rate in learning_rates for seed in seeds]
+    all_ = _Trainer(problem, steps, on_steps).run(
+        make(), [seed for seed, _ in models], [rate for _, rate in models]
     )
-    columns = [np.split(column, len(learning_rates)) for column in every.measured()]
-    share = every.seconds / len(learning_rates)
+    columns = [np.split(column, len(learning_rates)) for column in all_.measured()]
+    share = all_.seconds / len(learning_rates)
     parts = zip(*columns, strict=True)
     return {rate: Run._make([*own, share]) for rate, own in zip(learning_rates, parts, strict=True)}
 
 
 def best(runs: dict[float, Run]) -> float:
-    """Returns the learning rate with the smallest mean of the final training loss.
+    """Returns the learning rate with the smallest mean final training loss.
 
     Args:
-        runs: By learning rate; one with a model that diverged is never the best.
+        runs: Runs by learning rate; one with a model that diverged is never the best.
 
     Raises:
-        UserError: If models diverged at every rate.
+        UserError: If a model diverged at every rate.
     """
     means = {rate: float(np.mean(run.train_loss)) for rate, run in runs.items()}
     finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
@@ -143,7 +143,7 @@ def best(runs: dict[float, Run]) -> float:
 
 
 class _Trainer:
-    """The models of runs: what they start from, see and are measured on."""
+    """The problem, the data and the measures that runs share."""
 
     def __init__(
         self, problem: Problem, steps: int, on_steps: Callable[[int, float], None] | None
@@ -167,7 +167,7 @@ class _Trainer:
         seeds: Sequence[int],
         learning_rates: Sequence[float] | None,
     ) -> Run:
-        """Trains a model per seed, each at its learning rate if there are any."""
+        """Trains a model for each seed, at its learning rate if there are learning rates."""
         if len(seeds) == 0:
             raise UserError("expected at least one seed")
         start = time.perf_counter()
@@ -191,7 +191,7 @@ class _Trainer:
         if not isinstance(optimizer, TrainableOptimizer):
             kinds = self.problem.gradient_kinds(params, model_state, first_batch(self.problem))
             if Gradient.SPARSE in kinds:
-                # They come one after the other in any case, and one is traced sooner.
+                # Such models are trained one after the other, and one is traced sooner than many.
                 return 1
         size = sum(p.shape.num_elements() for p in params)
         small = size <= SMALL_MODEL and is_elementwise(optimizer)
@@ -200,16 +200,16 @@ class _Trainer:
     def _run(
         self, loop: Loop, group: Sequence[int], learning_rates: Sequence[float] | None
     ) -> tuple[np.ndarray, ...]:
-        # By seed: models of a sweep share them.
+        # By seed, because the models of a sweep share seeds.
         starts, names = {}, {}
         for seed in group:
             rng = seeding.generator(seed, seeding.EVALUATION)
             starts[seed], names[seed] = self.problem.init(seeding.draw(rng)), seeding.draw(rng)
         loop.start([starts[seed] for seed in group], learning_rates)
         losses: list[np.ndarray] = []
-        for first in range(0, self.steps, STRETCH):
-            count = min(STRETCH, self.steps - first)
-            # The unroll scores its last update on one mini-batch more.
+        for first in range(0, self.steps, CHUNK):
+            count = min(CHUNK, self.steps - first)
+            # The unroll evaluates its last update on one mini-batch more.
             streams = {
                 seed: self.problem.stream(name, first, count + 1) for seed, name in names.items()
             }

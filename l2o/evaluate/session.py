@@ -1,4 +1,4 @@
-"""An evaluation session: what evaluate.py does with its arguments."""
+"""An evaluation session: the work of evaluate.py."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
 from l2o.train.resolve import resolve_config
 
-# What compiling takes on each problem is as long as about so many steps.
+# Compiling for a problem takes about as long as this number of steps.
 OVERHEAD = 600
-KEPT = "what was computed is kept: the same command goes on"
+KEPT = "finished results are cached: the same command resumes the evaluation"
 
 
 @stoppable(lambda: KEPT)
@@ -32,7 +32,7 @@ def evaluate(request: Request) -> None:
     """Compares optimizers with tuned baselines; prints tables, writes results and a report.
 
     Args:
-        request: What is asked for.
+        request: The request.
 
     Raises:
         UserError: If an optimizer, a period, a problem or a suite does not exist, or something
@@ -41,7 +41,7 @@ def evaluate(request: Request) -> None:
     learned = _load_all(request)
     built, left_out = _built(request, next(iter(learned.values())))
     place = RunDirectory(request.given[0] if request.output is None else request.output)
-    # Before the work, if it cannot be made.
+    # Made now, so that an error comes before the work.
     place.evaluation_path("")
     cache = Cache(default_folder())
     optimizers = {label: one.optimizer for label, one in learned.items()}
@@ -67,9 +67,9 @@ def evaluate(request: Request) -> None:
 
 
 def _load_all(request: Request) -> dict[str, Learned]:
-    """Returns optimizers by label: the last part of their path where that tells them apart."""
+    """Returns optimizers by label: the last part of the path, or all of it to tell two apart."""
     given, (period, stage) = request.given, (request.period, request.stage)
-    # A name may have bytes that are no text.
+    # A path may have bytes that are not text.
     paths = [os.fsencode(os.path.normpath(text)).decode(errors="replace") for text in given]
     names = [Path(path).absolute().name or path for path in paths]
     kinds = {baseline.label for baseline in BASELINES}
@@ -88,7 +88,7 @@ def _load_all(request: Request) -> dict[str, Learned]:
 
 
 def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]], list[str]]:
-    """Returns what is evaluated on, and of a suite what cannot be built, and why."""
+    """Returns the problems, and the reason for each problem of a suite that cannot be built."""
     options, steps = request.options, request.steps
     if request.suite is None:
         names = ["mlp_classifier"] if request.problems is None else request.problems.split(",")
@@ -115,7 +115,7 @@ def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]]
 
 
 def _trained_on(learned: Learned) -> dict[str, Any] | None:
-    """Returns the options of the first mlp_classifier that a run was trained on."""
+    """Returns the options of the first mlp_classifier among the training problems of a run."""
     if learned.row is None:
         return None
     for spec in resolve_config(learned.run.read_config())["problems"]:
@@ -135,7 +135,7 @@ def _problem(case: Case, alone: bool) -> Problem:
 def _teller(
     progress: Live, cases: Sequence[Case], i: int, models: int
 ) -> Callable[[str, int, float], None]:
-    """Returns what tells how far the i-th of the cases is."""
+    """Returns a function that shows the progress of the i-th case."""
     total = sum(OVERHEAD + case.steps for case in cases)
     before = OVERHEAD * (i + 1) + sum(case.steps for case in cases[:i])
     which = f"{cases[i].name} ({i + 1} of {len(cases)})" if len(cases) > 1 else cases[i].name
@@ -143,7 +143,7 @@ def _teller(
 
     def told(label: str, count: int, loss: float) -> None:
         nonlocal done
-        # A grid that grows takes more than was expected.
+        # A grid that grows takes more steps than expected.
         done = min(done + count / models, cases[i].steps)
         progress.update(f"{which}, {label}, loss {loss:.3g}", (before + done) / total)
 

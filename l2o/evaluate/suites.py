@@ -1,4 +1,4 @@
-"""Named sets of problems to evaluate on."""
+"""Suites: named sets of problems to evaluate on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from l2o.train.resolve import resolve_problem
 
 
 class Case(NamedTuple):
-    """What models are trained on, and for how long.
+    """A problem and the number of training steps.
 
-    name: For tables and file names.
+    name: Name in tables and file names.
     target: A registered problem.
-    kwargs: Its options.
+    kwargs: Options of the problem.
     steps: Training steps.
     """
 
@@ -43,7 +43,7 @@ def built(case: Case) -> Problem:
 
 
 class _Mlps:
-    """Classifiers that differ from a first one."""
+    """Variants of a classifier."""
 
     def __init__(self, name: str, base: Mapping[str, Any], steps: int) -> None:
         self.first = resolved(Case(name, "mlp_classifier", dict(base), steps))
@@ -51,31 +51,31 @@ class _Mlps:
         self.base, self.steps = dict(base), steps
 
     def changed(self, name: str, horizon: int = 1, **options: Any) -> Case:
-        """Returns it with other options, trained `horizon` times as long."""
+        """Returns the classifier with other options, trained `horizon` times as long."""
         return Case(name, "mlp_classifier", {**self.base, **options}, horizon * self.steps)
 
     def activations(self) -> list[Case]:
-        """Returns it with other activations."""
+        """Returns the classifier with other activations."""
         return [self.changed(name, activation=name) for name in ("relu", "elu", "tanh")]
 
     def deep(self, *counts: int) -> list[Case]:
-        """Returns it with as many hidden layers of its width."""
+        """Returns the classifier with these numbers of hidden layers."""
         return [self.changed(f"{n}-layers", layers=[self.width] * n) for n in counts]
 
     def wide(self, *factors: int) -> list[Case]:
-        """Returns it with a hidden layer as many times as wide."""
+        """Returns the classifier with a hidden layer of these multiples of its width."""
         return [self.changed(f"{n}x-wider", layers=[n * self.width]) for n in factors]
 
     def batches(self, *sizes: int) -> list[Case]:
-        """Returns it with other batch sizes."""
+        """Returns the classifier with other batch sizes."""
         return [self.changed(f"batch-{n}", batch_size=n) for n in sizes]
 
     def long(self, *horizons: int) -> list[Case]:
-        """Returns it, trained as many times as long."""
+        """Returns the classifier, trained for these multiples of its steps."""
         return [self.changed(f"{n}x-steps", n) for n in horizons]
 
     def tables(self) -> list[Case]:
-        """Returns it on small data sets without images."""
+        """Returns the classifier on small data sets without images."""
         return [
             self.changed(name, dataset=name, image_size=None, batch_size=32)
             for name in ("breast_cancer", "wine")
@@ -88,23 +88,23 @@ class _Mlps:
         return Case("conv", "conv_classifier", shared, horizon * self.steps)
 
     def with_first(self, *others: Case) -> list[Case]:
-        """Returns the first one and others; what is equal to it is left out."""
+        """Returns the classifier and other cases; cases equal to the classifier are left out."""
         different = [case for case in map(resolved, others) if case[1:] != self.first[1:]]
         return [self.first, *different]
 
 
 def generalization(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns a classifier and what differs from it in one respect each.
+    """Returns a classifier and cases that each differ from it in one respect.
 
-    Activation, depth, width, architecture, batch size, horizon and data.
+    The respects are activation, depth, width, architecture, batch size, steps and data.
 
     Args:
-        name: Of the classifier it starts from.
+        name: Name of the classifier that the suite starts from.
         base: Its options, those of `mlp_classifier`.
         steps: Its training steps.
 
     Returns:
-        It and the others; what is equal to it is left out.
+        The classifier and the other cases; cases equal to the classifier are left out.
     """
     mlps = _Mlps(name, base, steps)
     return mlps.with_first(
@@ -114,9 +114,9 @@ def generalization(name: str, base: Mapping[str, Any], steps: int) -> list[Case]
 
 
 def dm(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns what Andrychowicz et al. 2016 test on (figures 4 and 5); see `generalization`.
+    """Returns the tests of Andrychowicz et al. 2016 (figures 4 and 5); see `generalization`.
 
-    The same problem, also for twice as long; twice the width, two layers, relu.
+    These are twice the steps, twice the width, two layers and relu.
     """
     mlps = _Mlps(name, base, steps)
     relu = mlps.changed("relu", activation="relu")
@@ -124,9 +124,9 @@ def dm(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 
 
 def rnnprop(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns what Lv, Jiang and Li 2017 test on (tables 1 to 4); see `generalization`.
+    """Returns the tests of Lv, Jiang and Li 2017 (tables 1 to 4); see `generalization`.
 
-    Longer trainings, other activations, more layers, a convolutional network.
+    These are longer trainings, other activations, more layers and a convolutional network.
     """
     mlps = _Mlps(name, base, steps)
     return mlps.with_first(
@@ -135,9 +135,9 @@ def rnnprop(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 
 
 def scale(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns problems of other kinds than were trained on, and long trainings.
+    """Returns other kinds of problems and long trainings; see `generalization`.
 
-    As Wichrowska et al. 2017 do; see `generalization`.
+    Wichrowska et al. 2017 test on such problems.
     """
     mlps = _Mlps(name, base, steps)
     regression = Case("regression", "mlp_regressor", {}, 10 * steps)
@@ -146,9 +146,10 @@ def scale(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 
 
 def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns what a learned optimizer is likely to fail at; see `generalization`.
+    """Returns cases on which a learned optimizer is likely to fail; see `generalization`.
 
-    Other data, a regression, ten times the width, wrong labels, very small and large batches.
+    These are other data, a regression, ten times the width, wrong labels, and very small and
+    large batches.
     """
     mlps = _Mlps(name, base, steps)
     regression = Case("regression", "mlp_regressor", {}, steps)

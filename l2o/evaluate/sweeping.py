@@ -1,4 +1,4 @@
-"""A sweep of learning rates: what baseline.py does with its arguments."""
+"""A sweep of learning rates: the work of baseline.py."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def baseline(
     seeds: int,
     output: str,
 ) -> None:
-    """Sweeps the learning rate of a Keras optimizer; prints, writes, draws.
+    """Sweeps the learning rate of a Keras optimizer; prints a table, writes JSON and a picture.
 
     Args:
-        optimizer: Its Keras class name.
+        optimizer: Class name of the Keras optimizer.
         problem_name: A registered problem.
-        options: The problem's options.
+        options: Options of the problem.
         rates: The learning rates.
         steps: Training steps of each model.
-        seeds: How many models each rate trains.
-        output: JSON file; the picture lies beside it.
+        seeds: Number of models for each rate.
+        output: JSON file; the picture is written beside it.
 
     Raises:
         UserError: If the optimizer or the problem does not exist, or no rate converges.

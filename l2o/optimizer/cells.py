@@ -1,7 +1,7 @@
 """The recurrent networks that the rules share.
 
-Coordinates are the last axis: [units, n]. What a gate is then is a block of memory, which
-makes the rules about twice as fast on a CPU as [n, units], see docs/performance.md.
+Coordinates are the last axis: [units, n]. Each gate is then contiguous in memory, which makes
+the rules about twice as fast on a CPU as with [n, units], see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 
-# Keras' activations that look at all units of a row; all others act on each number alone.
+# Keras' activations that read all units of a coordinate; the others act on each number alone.
 ACROSS_UNITS = (
     keras.activations.softmax,
     keras.activations.log_softmax,
@@ -31,8 +31,8 @@ class CoordinatewiseLSTM(keras.layers.Layer):
     Args:
         features: Number of input features per coordinate.
         layers: Units of each LSTM layer.
-        projection: Units of an ELU layer before the stack; None for none.
-        readouts: Makes each readout of the last layer; None: one `readout()`.
+        projection: Units of an ELU layer before the stack; None: no such layer.
+        readouts: The dense layers that read the last cell; None: one layer `readout`.
         cell: Arguments of every `keras.layers.LSTMCell`.
     """
 
@@ -44,7 +44,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         readouts: Sequence[keras.layers.Dense] | None = None,
         cell: dict[str, Any] | None = None,
     ) -> None:
-        # Not the global policy: a rule keeps its precision when the model it trains is mixed.
+        # A rule keeps its precision when the model that it trains has a mixed policy.
         dtype = equations.precision()
         super().__init__(name="network", dtype=dtype)
         self.projection = (
@@ -52,16 +52,16 @@ class CoordinatewiseLSTM(keras.layers.Layer):
             if projection
             else None
         )
-        # Named, so that making an optimizer does not count for the names of a model's layers.
+        # Their own names do not change the numbers in the names of a model's layers.
         self.cells = [
             keras.layers.LSTMCell(units, dtype=dtype, name=f"lstm_{i}", **(cell or {}))
             for i, units in enumerate(layers)
         ]
         self.readouts = list(readouts or [keras.layers.Dense(1, dtype=dtype, name="readout")])
-        # TensorFlow's own checkpoints follow attributes, not lists.
+        # TensorFlow's checkpoints find attributes, not the entries of lists.
         for i, layer in enumerate([*self.cells, *self.readouts]):
             setattr(self, f"part_{i}", layer)
-        # Built here: the learned weights exist before any optimizee does.
+        # Built here, because the learned weights have to exist before any optimizee does.
         self.build((None, features))
 
     def build(self, input_shape: tuple[int | None, int]) -> None:
@@ -75,7 +75,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
         self.built = True
 
     def initial_state(self, n: int) -> LSTMState:
-        """Returns zeros: per layer (h [units, n], c [units, n])."""
+        """Returns zeros (h [units, n], c [units, n]) for each layer."""
         return tuple(
             (
                 tf.zeros([cell.units, n], self.compute_dtype),
@@ -89,10 +89,10 @@ class CoordinatewiseLSTM(keras.layers.Layer):
 
         Args:
             inputs: [features, n].
-            state: As `initial_state` gives it.
+            state: What `initial_state` or the last call returned.
 
         Returns:
-            Per readout [n], and the new state.
+            An [n] tensor for each readout, and the new state.
         """
         x = dense(self.projection, inputs) if self.projection else inputs
         new_state = []
@@ -103,7 +103,7 @@ class CoordinatewiseLSTM(keras.layers.Layer):
 
 
 def dense(layer: keras.layers.Dense, x: tf.Tensor) -> tf.Tensor:
-    """Returns what a dense layer makes of [features, n]: [units, n]."""
+    """Applies a dense layer to [features, n]; returns [units, n]."""
     bias = layer.bias if layer.use_bias else None
     return _activate(layer.activation, _affine([layer.kernel], bias, [x]))
 
@@ -118,7 +118,7 @@ def lstm(
         h = sigmoid(o) tanh(c)
 
     Args:
-        cell: Its weights and activations.
+        cell: The weights and activations.
         x: [features, n].
         h: [units, n].
         c: [units, n].
@@ -140,7 +140,7 @@ def _activate(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> tf.Te
 
 
 def _affine(kernels: Sequence[Any], bias: Any, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-    # One product over all inputs and the bias is faster than a sum, most of all backwards.
+    # One product over all inputs and the bias is faster than a sum, above all in the backward pass.
     rows, inputs = [tf.convert_to_tensor(k) for k in kernels], list(inputs)
     if bias is not None:
         rows.append(tf.convert_to_tensor(bias)[tf.newaxis])

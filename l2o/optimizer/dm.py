@@ -11,12 +11,12 @@ from annotated_types import Gt, Le
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import LSTMOptimizer
+from l2o.optimizer.lstm import LSTMOptimizer
 from l2o.options import LearningRate, Positive
 
 
 class DMState(NamedTuple):
-    """Per LSTM layer (h [units, n], c [units, n])."""
+    """(h [units, n], c [units, n]) for each LSTM layer."""
 
     lstm: LSTMState
 
@@ -29,14 +29,14 @@ class DMOptimizer(LSTMOptimizer):
         h     = LSTM(x)
         delta = output_scale * (w . h + b)
 
-    The seed's name default for it, "RNNPropOptimizer", is a slip; its own sample
-    configuration says "DMOptimizer".
+    The seed's default for the name, "RNNPropOptimizer", is a slip: its sample configuration
+    says "DMOptimizer".
 
     Args:
         learning_rate: See `TrainableOptimizer` [1.0].
         preprocess: Whether to split gradients into logarithm and sign; otherwise the
             LSTM sees `g` [True].
-        p: How many e-folds below 1 the logarithm reaches, at most 80 [10, as in
+        p: Number of e-folds below 1 that the logarithm covers, at most 80 [10, as in
             the paper].
         output_scale: Factor of the readout [0.1, as in the authors' code].
         name: Name of the optimizer ["DMOptimizer"].

@@ -1,4 +1,4 @@
-"""What the update rules share, as free functions in the papers' symbols."""
+"""Equations that the update rules share, as free functions in the papers' symbols."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-# Beyond this a gradient is clipped: its square must stay finite in float32.
+# Larger gradients are clipped, so that their squares stay finite in float32.
 LARGEST_GRADIENT = 1e18
 
 
 def precision() -> str:
-    """Returns the dtype that rules compute in: Keras' default, and float32 for 16 bits."""
+    """Returns the dtype that rules compute in: Keras' default, or float32 if that has 16 bits."""
     floatx = keras.config.floatx()
     return floatx if floatx in ("float32", "float64") else "float32"
 
@@ -26,7 +26,7 @@ def flatten(tensors: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
         dtype: The dtype to compute in.
 
     Returns:
-        [n] tensor of `dtype`, n the number of coordinates of all tensors.
+        [n] tensor of `dtype`; n is the number of coordinates of all tensors.
     """
     return tf.concat([tf.reshape(tf.cast(t, dtype), [-1]) for t in tensors], 0)
 
@@ -53,7 +53,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
 
     Args:
         g: [n] gradients.
-        p: How many e-folds below 1 the logarithm reaches; 10 in the paper.
+        p: Number of e-folds below 1 that the logarithm covers; 10 in the paper.
 
     Returns:
         [2, n] features, of the order of 1 for gradients from exp(-p) to exp(p).
@@ -61,7 +61,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
     magnitude = tf.abs(g)
     threshold = tf.exp(tf.constant(-p, g.dtype))
     large = magnitude >= threshold
-    # Inside `where`, so that log's gradient stays finite where it is not chosen.
+    # The inner `where` keeps the gradient of the logarithm finite where it is not chosen.
     log = tf.math.log(tf.where(large, magnitude, tf.ones_like(g)))
     return tf.stack(
         [tf.where(large, log / p, -tf.ones_like(g)), tf.where(large, tf.sign(g), g / threshold)]
@@ -69,7 +69,7 @@ def log_and_sign(g: tf.Tensor, p: float) -> tf.Tensor:
 
 
 def clip_gradient(g: tf.Tensor) -> tf.Tensor:
-    """Clips to +-1e18, beyond which g^2 overflows and would spoil a state forever."""
+    """Clips to +-1e18; beyond that g^2 overflows, and the state would never be finite again."""
     return tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
 
 
@@ -79,12 +79,12 @@ def moving_average(average: tf.Tensor, value: tf.Tensor, decay: float) -> tf.Ten
 
 
 def debias(average: tf.Tensor, decay: float, t: tf.Tensor) -> tf.Tensor:
-    """Divides by `1 - decay^t`: an average that started at 0, t >= 1 steps ago."""
+    """Divides by `1 - decay^t` an average that started at 0, t >= 1 steps ago."""
     return average / (1 - tf.pow(tf.constant(decay, average.dtype), tf.cast(t, average.dtype)))
 
 
 def root(v: tf.Tensor) -> tf.Tensor:
-    """Returns sqrt(v) with gradient 0, not infinity, at v = 0."""
+    """Returns sqrt(v); its gradient at v = 0 is 0 instead of infinity."""
     positive = v > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, v, tf.ones_like(v))), tf.zeros_like(v))
 
@@ -93,9 +93,9 @@ def log_uniform(n: int, ends: Sequence[float], seed: Sequence[int], dtype: tf.DT
     """Draws [n] logarithms of numbers that are log-uniform between `ends`.
 
     Args:
-        n: How many.
+        n: Number of draws.
         ends: The smallest and the largest number, positive.
-        seed: Two integers that name the draw.
+        seed: Two integers.
         dtype: Floating dtype of the result.
 
     Returns:

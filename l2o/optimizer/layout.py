@@ -1,4 +1,4 @@
-"""Which variables an optimizer's state belongs to, as numbers that every file keeps.
+"""Which variables an optimizer's state belongs to, as numbers that are saved with the state.
 
 The state of a rule is a few vectors over all coordinates. Read back for a model that lists its
 variables in another order, they would go to the wrong ones. So beside them lies a variable
@@ -57,7 +57,7 @@ class Layout(keras.Variable):
         return self.value
 
     def _restore_from_tensors(self, restored_tensors: dict[str, tf.Tensor]) -> Any:
-        # What `tf.train.Checkpoint` calls in place of `assign`.
+        # `tf.train.Checkpoint` calls this in place of `assign`.
         for value in restored_tensors.values():
             self.assign(value)
         return self.value
@@ -67,7 +67,7 @@ def fingerprints(variables: Sequence[Any]) -> np.ndarray:
     """Returns three numbers for each variable: its name, its kind, and what it looks like.
 
     Args:
-        variables: Keras' or TensorFlow's.
+        variables: Variables of Keras or of TensorFlow.
 
     Returns:
         [variables, 3] int64, below 2^48, so that float64 holds them too: of `names`; of the
@@ -88,7 +88,7 @@ def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
 
     Args:
         saved: `fingerprints` of the variables that the state was saved with.
-        own: `fingerprints` of the variables that it is for.
+        own: `fingerprints` of the optimizer's variables.
 
     Returns:
         For each own variable the index of the saved one: by the names, if they are the same.

@@ -9,20 +9,20 @@ from typing import Any
 
 import keras
 
-# There is no public way to this switch; `test_making.py` fails if it moves.
+# Keras has no public name for this switch; `test_making.py` fails if it moves.
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 
 
 class Making(abc.ABCMeta):
     """Makes optimizers whose learned weights are known to Keras, with names of their own.
 
-    `Model.compile` turns off that a layer notices the layers set as its attributes. A network
-    made there (`compile(optimizer={"class_name": ...})`) would have no weights.
+    `Model.compile` turns off the tracking of layers that are attributes of layers. A network
+    that is made meanwhile (`compile(optimizer={"class_name": ...})`) would have no weights.
     """
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """What the constructor takes; else `help` would show what `__call__` below does."""
+        """The signature of the constructor; without this, `help` would show `__call__` below."""
         _self, *parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
         return inspect.Signature(parameters)
 

@@ -1,4 +1,4 @@
-"""Steps in which only some variables take part: the others, and their state, stay as they are."""
+"""Steps that update only some of the variables; the others and their state do not change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import tensorflow as tf
 class Place(NamedTuple):
     """Where the variables lie in a leaf of a state.
 
-    axis: Along which of its axes.
-    coordinates: Whether each coordinate has an entry there, or each variable.
+    axis: The axis along which they lie.
+    coordinates: Whether this axis has an entry for each coordinate; else for each variable.
     """
 
     axis: int
@@ -28,12 +28,12 @@ def take(
 
     Args:
         leaf: A tensor of a state.
-        place: Where the variables lie in it; None: it is what they all share.
+        place: Where the variables lie in it; None: all variables share the leaf.
         params: All variables.
-        taking: Which of them.
+        taking: For each variable, whether its part is taken.
 
     Returns:
-        The leaf as a state of these variables alone would have it.
+        The leaf that a state of these variables alone would have.
     """
     if place is None:
         return leaf
@@ -48,7 +48,7 @@ def put(
     params: Sequence[tf.Tensor],
     taking: Sequence[bool],
 ) -> tf.Tensor:
-    """Undoes `take`: returns a leaf with `new` in place of the part that was taken."""
+    """Returns a leaf in which `new` replaces the part that `take` returned."""
     if place is None:
         return new
     sizes = _sizes(place, params)
@@ -63,21 +63,21 @@ def put(
 def reordered(
     leaf: np.ndarray, place: Place | None, variables: Sequence[Any], order: Sequence[int]
 ) -> np.ndarray:
-    """Returns a leaf of a state whose variables were listed in another order.
+    """Returns a leaf of a state in another order of the variables.
 
     Args:
-        leaf: As it was.
-        place: Where the variables lie in it; None: it is what they all share.
-        variables: In the order that is wanted.
-        order: For each of them, its index in the order of the leaf.
+        leaf: The leaf in its old order.
+        place: Where the variables lie in it; None: all variables share the leaf.
+        variables: The variables in their new order.
+        order: The index of each of them in the old order.
     """
     if place is None:
         return leaf
     sizes = _sizes(place, variables)
-    before = [0] * len(sizes)
+    old_sizes = [0] * len(sizes)
     for size, k in zip(sizes, order, strict=True):
-        before[k] = size
-    parts = np.split(leaf, np.cumsum(before)[:-1], place.axis)
+        old_sizes[k] = size
+    parts = np.split(leaf, np.cumsum(old_sizes)[:-1], place.axis)
     return np.concatenate([parts[k] for k in order], place.axis)
 
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import LSTMOptimizer
+from l2o.optimizer.lstm import LSTMOptimizer
 from l2o.options import Decay, Epsilon, LearningRate, Positive
 
-# The authors' code puts an ELU layer of this width before the LSTMs.
+# Units of the ELU layer that the authors' code puts before the LSTMs.
 PROJECTION = 20
 
 
@@ -40,7 +40,7 @@ class RNNPropOptimizer(LSTMOptimizer):
         beta_1: Decay of the momentum m [0.9; the paper has 0.95].
         beta_2: Decay of the second moment v [0.9; the paper has 0.95].
         alpha: Largest change of a parameter in one step [0.1].
-        epsilon: Keeps the divisor s above 0 [1e-10].
+        epsilon: Lower bound of the divisor s [1e-10].
         name: Name of the optimizer ["RNNPropOptimizer"].
         **kwargs: See `LSTMOptimizer`.
     """

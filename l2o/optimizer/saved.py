@@ -7,22 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 from l2o.errors import UserError
 
+# Bytes; a larger file is refused.
 LARGEST = 2**32
 
 
 class Saved(NamedTuple):
-    """What is saved of an optimizer.
+    """The part of an optimizer that is saved.
 
     kind: The name under which its class is registered with Keras.
-    options: Its constructor's, JSON values.
-    about: Free text, such as what it was trained on.
-    weights: What it has learned.
+    options: Options of its constructor, as JSON values.
+    about: A note, such as what it was trained on.
+    weights: The learned weights.
     """
 
     kind: str
@@ -31,13 +33,48 @@ class Saved(NamedTuple):
     weights: list[np.ndarray]
 
 
+def checked(kind: type, options: Mapping[str, Any], about: str, weights: list[np.ndarray]) -> Saved:
+    """Returns what to save of an optimizer, once it is certain that it can be loaded.
+
+    Args:
+        kind: Its class.
+        options: Options of its constructor.
+        about: A note.
+        weights: The learned weights.
+
+    Raises:
+        ValueError: If the class is not registered with Keras, an option is not a plain value,
+            or the note is no text.
+    """
+    if not isinstance(about, str):
+        raise ValueError(f"Expected a text `about` it. Received: {about!r}")
+    name = keras.saving.get_registered_name(kind)
+    if keras.saving.get_registered_object(name) is not kind:
+        raise ValueError(
+            f"{kind.__name__} could not be loaded again: decorate the class with "
+            "@keras.saving.register_keras_serializable()"
+        )
+    return Saved(name, {key: _plain(key, value) for key, value in options.items()}, about, weights)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Returns an option as the JSON value that a file holds."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"Expected a plain value of {name}, to save it. Received: {value!r}")
+
+
 def file_of(directory: str | os.PathLike[str]) -> Path:
     """Returns the file in a directory that holds a saved optimizer."""
     return Path(directory) / "optimizer.npz"
 
 
 def write(directory: str | os.PathLike[str], saved: Saved) -> None:
-    """Writes an optimizer in one file, whole or not at all.
+    """Writes an optimizer to one file, completely or not at all.
 
     Raises:
         UserError: If the directory is that of a run, or cannot be written.
@@ -55,7 +92,7 @@ def write(directory: str | os.PathLike[str], saved: Saved) -> None:
 
 
 def read(directory: str | os.PathLike[str]) -> Saved:
-    """Returns what `write` has written.
+    """Reads what `write` has written.
 
     Raises:
         UserError: If it cannot be read or is damaged.
@@ -65,9 +102,9 @@ def read(directory: str | os.PathLike[str]) -> Saved:
         arrays, about = unseal(read_regular(path, LARGEST))
         found = Saved(**about, weights=[arrays[str(i)] for i in range(len(arrays))])
         if not (isinstance(found.kind, str) and isinstance(found.about, str)):
-            raise TypeError("its seal is none")
+            raise TypeError("its seal is not valid")
         return found
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no saved optimizer, or is damaged: {error}") from None
+        raise UserError(f"{path} is not a saved optimizer, or is damaged: {error}") from None

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import LSTMState
-from l2o.optimizer.coordinatewise import LSTMOptimizer
+from l2o.optimizer.lstm import LSTMOptimizer
 from l2o.options import Epsilon, Interval, LearningRate
 
-# Bias of the decay's readout: the second moment starts with a decay of 0.9.
+# Bias of the decay's readout; sigmoid(2.2) = 0.9 is the first decay of the second moment.
 DECAY_BIAS = 2.2
 
 
@@ -28,7 +28,7 @@ class ScaleBasicState(NamedTuple):
 
 @keras.saving.register_keras_serializable("l2o")
 class ScaleBasicOptimizer(LSTMOptimizer):
-    """The coordinatewise optimizer of the code of Wichrowska et al. (2017).
+    """The coordinatewise optimizer in the code of Wichrowska et al. (2017).
 
         ms    = decay ms + (1 - decay) g^2,   ms = g^2 on the first step
         h     = LSTM(asinh(g / sqrt(ms + epsilon)))
@@ -40,7 +40,7 @@ class ScaleBasicOptimizer(LSTMOptimizer):
         learning_rate: See `TrainableOptimizer` [1.0].
         init_lr: Ends of the interval from which each coordinate's first learning rate is
             drawn, log-uniformly [(1.0, 1.0), so always 1].
-        epsilon: Keeps the divisor above 0 [1e-10].
+        epsilon: Added to the second moment, to keep the divisor above 0 [1e-10].
         name: Name of the optimizer ["ScaleBasicOptimizer"].
         **kwargs: See `LSTMOptimizer`.
     """

@@ -14,21 +14,21 @@ from l2o.optimizer.partial import Place
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Activation, Count, Epsilon, Initializer, Interval, LearningRate
 
-# Where the authors' code starts: decays of 0.9 and 0.96, a log-learning-rate average that
-# keeps 0.96 of itself, and a learning rate of exp(-1) times its average.
+# Initial values in the authors' code: decays of 0.9 and 0.96, a decay of 0.96 for the average of
+# the log learning rate, and a learning rate of exp(-1) times that average.
 GRADIENT_DECAY_BIAS = 2.2
 MOMENT_DECAY_BIAS = 3.2
 LR_MOMENTUM = 3.2
 LR_OFFSET = -1.0
 LARGEST_LOG_LR = 33.0
-# Far below any direction's mean square; the root of 0 would have no gradient.
+# Far below the mean square of any direction. The root of 0 would have no finite gradient.
 SMALLEST_SQUARE = 1e-20
 
 
 class ScaleHierarchicalState(NamedTuple):
-    """Of n coordinates in K tensors, with S timescales.
+    """The state of n coordinates in K tensors, with S timescales.
 
-    t: int64, steps taken; t_tensor: int64 [K], those in which a tensor had a gradient.
+    t: int64, number of steps; t_tensor: int64 [K], number of steps with a gradient of the tensor.
     h_param: [n, param_units], h_tensor: [K, tensor_units], h_global: [1, global_units].
     gbar, lam: [n, S], momentum and second moment at each timescale.
     eta_bar: [n], average of the log learning rate.
@@ -51,8 +51,8 @@ class ScaleHierarchicalState(NamedTuple):
 class ScaleHierarchicalOptimizer(TrainableOptimizer):
     """The hierarchical optimizer of Wichrowska et al. (2017), sections 3 and D.
 
-    A GRU for each coordinate, one for each tensor and one for all of them. With b_s the
-    decay to the power 2^-s, s = 0 .. timescales - 1 (numbers as in the paper):
+    It has a GRU for each coordinate, one for each tensor and one for the whole problem. b_s is
+    the decay to the power 2^-s, s = 0 .. timescales - 1. Equation numbers are the paper's:
 
         gbar_s  = b_s gbar_s + (1 - b_s) g                                 (1)
         lam_s   = b_s lam_s + (1 - b_s) gbar_s^2,  first gbar_s^2          (2)
@@ -73,18 +73,18 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         param_units: Units of the GRU of a coordinate [10].
         tensor_units: Units of the GRU of a tensor [5].
         global_units: Units of the GRU of the whole problem [5].
-        init_lr: Ends of the interval of first learning rates; their logarithm is drawn
-            half per tensor and half per coordinate [(1e-6, 1e-2)].
+        init_lr: Ends of the interval of first learning rates. The logarithm of each is the
+            mean of a draw for its tensor and a draw for its coordinate [(1e-6, 1e-2)].
         timescales: Number S of timescales, each twice as long as the one before [5].
-        epsilon: Keeps divisors and logarithms away from 0 [1e-10].
+        epsilon: Added to the second moment in divisors and logarithms [1e-10].
         activation: Activation of the GRU cells ["tanh"].
-        recurrent_activation: Activation of their gates ["sigmoid"].
+        recurrent_activation: Activation of the gates ["sigmoid"].
         use_bias: Whether the cells have biases [True].
         kernel_initializer: Initializer of the input weights ["glorot_uniform"].
         recurrent_initializer: Initializer of the recurrent weights ["orthogonal"].
         bias_initializer: Initializer of the biases ["zeros"].
-        unit_forget_bias: Whether the update gates, which keep the old state, start at
-            bias 1 instead [True; the authors' code starts them at 2.2].
+        unit_forget_bias: Whether the biases of the update gates start at 1, which favours the
+            old state [True; the authors' code starts them at 2.2].
         name: Name of the optimizer ["ScaleHierarchicalOptimizer"].
         **kwargs: See `TrainableOptimizer`.
     """
@@ -149,7 +149,7 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         return ScaleHierarchicalState(
             t=tf.zeros([], tf.int64),
             t_tensor=tf.zeros([tensors], tf.int64),
-            # What the hidden states start from is learned: `update` puts it in.
+            # The initial hidden states are learned; `update` inserts them in the first step.
             h_param=tf.zeros([n, self.param_units], dtype),
             h_tensor=tf.zeros([tensors, self.tensor_units], dtype),
             h_global=tf.zeros([1, self.global_units], dtype),
@@ -228,18 +228,18 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
     def state_places(self, state: ScaleHierarchicalState) -> list[Place | None]:
         """See `TrainableOptimizer.state_places`."""
         tensor, coordinate = Place(0, coordinates=False), Place(0, coordinates=True)
-        whole = {"t": None, "t_tensor": tensor, "h_tensor": tensor, "h_global": None}
-        return [whole.get(field, coordinate) for field in state._fields]
+        places = {"t": None, "t_tensor": tensor, "h_tensor": tensor, "h_global": None}
+        return [places.get(field, coordinate) for field in state._fields]
 
 
 class HierarchicalNetwork(keras.layers.Layer):
     """The learned weights of ScaleHierarchical.
 
     Args:
-        param_units: As for the optimizer.
-        tensor_units: As for the optimizer.
-        global_units: As for the optimizer.
-        timescales: As for the optimizer.
+        param_units: See `ScaleHierarchicalOptimizer`.
+        tensor_units: See `ScaleHierarchicalOptimizer`.
+        global_units: See `ScaleHierarchicalOptimizer`.
+        timescales: See `ScaleHierarchicalOptimizer`.
         cell: Arguments of every `keras.layers.GRUCell`.
     """
 
@@ -251,13 +251,13 @@ class HierarchicalNetwork(keras.layers.Layer):
         timescales: int,
         cell: dict[str, Any],
     ) -> None:
-        # Not the global policy: a rule keeps its precision when the model it trains is mixed.
+        # A rule keeps its precision when the model that it trains has a mixed policy.
         dtype = equations.precision()
         super().__init__(name="network", dtype=dtype)
         features = 3 * timescales
 
         def gru(name: str, units: int, inputs: int) -> keras.layers.GRUCell:
-            # Named, so that making one does not count for the names of a model's layers.
+            # Its own name does not change the numbers in the names of a model's layers.
             made = keras.layers.GRUCell(units, reset_after=False, dtype=dtype, name=name, **cell)
             made.build((None, inputs))
             return made
@@ -302,7 +302,7 @@ def _constants(values: Any) -> Callable[..., tf.Tensor]:
 
 def _readout_kernel(spread: float) -> Callable[..., tf.Tensor]:
     normal = keras.initializers.RandomNormal(0.0, spread)
-    # The learning rate starts as its average.
+    # The column of the log learning rate is 0, so that the learning rate starts at its average.
     return lambda shape, dtype=None: normal(shape, dtype) * tf.constant([1, 0, 1, 1], dtype)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import platform
 import re
@@ -15,14 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
-from l2o.disk.packing import pack, unpack
-from l2o.optimizer import saved
-from l2o.optimizer.layout import Layout, order
+from l2o.optimizer import learned, saved
+from l2o.optimizer.layout import Layout
 from l2o.optimizer.making import Making, default_name
-from l2o.optimizer.partial import Place, put, reordered, take
+from l2o.optimizer.partial import Place, put, take
+from l2o.optimizer.restore import Owned, is_updated, rearranged
 from l2o.options import options_of
 
-# Choices of variables for which a step is compiled; other ones are computed as they come.
+# Each subset of variables compiles separately. Beyond this many, subsets run uncompiled.
 MOST_COMPILED = 4
 
 State = Any  # a nest of tensors
@@ -36,21 +35,22 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         state         = optimizer.initial_state(params)
         deltas, state = optimizer.update(params, grads, state)
 
-    and sets `self.network`, the Keras layer that holds the learned weights. This
-    class calls the same pair from `apply` (so from `model.fit`), keeping `state` in
-    optimizer variables. The learned weights are not among `variables`: training an
-    optimizee never changes them.
+    and sets `self.network`, the Keras layer that holds the learned weights. This class
+    calls the same pair from `apply`, and so from `model.fit`; there `state` lives in
+    optimizer variables. The learned weights are not among `variables`: training a model
+    never changes them.
 
     Args:
-        learning_rate: Multiplies the learned change; float, schedule or callable
-            [1.0]. The unroll does not use it.
+        learning_rate: Multiplies the learned change; a float, schedule or callable
+            [1.0]. Meta-training does not use it.
         name: Name of the optimizer.
-        **kwargs: Keras' own (`clipnorm`, `weight_decay`, `use_ema`, ...).
+        **kwargs: Options of `keras.optimizers.Optimizer` (`clipnorm`, `weight_decay`,
+            `use_ema`, ...).
     """
 
     network: keras.layers.Layer
-    # Whether `update` treats every coordinate alike: it reads no parameter, and the state's
-    # leaves have the coordinates as their last axis or are scalars that all share.
+    # Whether `update` treats every coordinate alike. Such a rule reads no parameter, and each
+    # leaf of its state has the coordinates as its last axis or is a scalar for all of them.
     coordinatewise = False
     # Whether XLA can compile `update`.
     xla = True
@@ -63,14 +63,14 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self._compiled_update: Callable[..., Any] | None = None
-        self._choices: set[tuple[bool, ...]] = set()
+        self._compiled_subsets: set[tuple[bool, ...]] = set()
 
     def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> State:
         """Returns the state before the first step.
 
         Args:
             params: The optimizee's parameters; only shapes and dtypes matter.
-            seed: Names the draws of a rule that starts from random state [0].
+            seed: Seed of a rule whose first state is random [0].
 
         Returns:
             A nest of tensors.
@@ -80,104 +80,83 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     def update(
         self, params: Sequence[tf.Tensor], grads: Sequence[tf.Tensor], state: State
     ) -> tuple[list[tf.Tensor], State]:
-        """Computes one step; assigns nothing.
+        """Computes one step without assigning anything.
 
         Args:
             params: The optimizee's parameters, dense floating tensors.
-            grads: The gradient of its objective for each of them.
+            grads: The gradient of the objective with respect to each parameter.
             state: What `initial_state` or the last `update` returned.
 
         Returns:
-            The changes (`params + deltas` are the new parameters, same shapes and
-            dtypes) and the new state, a nest of the same structure.
+            The deltas and the new state. `params + deltas` are the new parameters; a delta
+            has the shape and dtype of its parameter. The state has the same structure as
+            before.
         """
         raise NotImplementedError
 
     def state_places(self, state: State) -> list[Place | None]:
         """Returns where the parameters lie in each leaf of a state, see `Place`.
 
-        A rule that is not coordinatewise has to say so itself, for steps in which only
-        some variables have a gradient.
+        Steps in which only some variables have a gradient need it. A rule that is not
+        coordinatewise has to define it.
 
         Args:
             state: What `initial_state` or `update` returned.
 
         Returns:
-            For each leaf in the order of `tf.nest.flatten`; None for what all share.
+            A place for each leaf, in the order of `tf.nest.flatten`; None for a leaf that
+            all parameters share.
         """
         leaves = tf.nest.flatten(state)
         if leaves and not self.coordinatewise:
             raise NotImplementedError(
                 f"only some variables have a gradient, and {type(self).__name__} does not define "
-                "`state_places`, which says what of its state belongs to which variable"
+                "`state_places`, which says which part of its state belongs to which variable"
             )
         ranks = [leaf.shape.rank for leaf in leaves]
         return [Place(rank - 1, coordinates=True) if rank else None for rank in ranks]
 
     def set_learned_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Gives the optimizer learned weights.
+        """Sets the learned weights.
 
         Args:
             weights: As `network.get_weights()` returns them.
 
         Raises:
-            ValueError: If they are those of another network, or not finite numbers; nothing
-                is changed.
+            ValueError: If they belong to another network or are not finite; nothing is
+                changed.
         """
         expected = [tuple(w.shape) for w in self.network.weights]
         arrays = [np.asarray(w) for w in weights]
-        if received := self._misfit(arrays):
+        if received := learned.misfit(arrays, self.network.weights):
             raise ValueError(
                 f"expected the weights of {self.name} with these options, {len(expected)} arrays "
                 f"of finite numbers of the shapes {expected}. Received: {received}"
             )
         self.network.set_weights(arrays)
 
-    def _misfit(self, arrays: Sequence[np.ndarray]) -> str:
-        """Returns what is wrong with arrays for them to be the learned weights; "": nothing."""
-        if len(arrays) != len(self.network.weights):
-            return f"{len(arrays)} arrays, of the shapes {[a.shape for a in arrays]}"
-        for i, (array, weight) in enumerate(zip(arrays, self.network.weights, strict=True)):
-            if array.shape != tuple(weight.shape):
-                return f"array {i} of the shape {array.shape} where {tuple(weight.shape)} belongs"
-            if not np.can_cast(array.dtype, np.float64, "same_kind"):
-                return f"array {i} of {array.dtype}, which are no real numbers"
-            with np.errstate(over="ignore"):
-                if not np.isfinite(array.astype(tf.as_dtype(weight.dtype).as_numpy_dtype)).all():
-                    return f"array {i} with values that are not finite in {weight.dtype}"
-        return ""
-
     def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
-        """Saves the rule and what it has learned, for `l2o.load`.
+        """Saves the rule and its learned weights, for `l2o.load`.
 
-        Not saved is what belongs to one training: the state (`model.save` does that), the
-        learning rate and Keras' other options.
+        It does not save what belongs to the training of one model: the optimizer's state
+        (`model.save` does), the learning rate and Keras' other options.
 
         Args:
-            directory: Where; made if it does not exist. A file `optimizer.npz` in it is
-                replaced.
-            about: What to remember, such as what it was trained on [""].
+            directory: Where to write; it is made if it does not exist. A file `optimizer.npz`
+                in it is replaced.
+            about: A note to save with it, such as what it was trained on [""].
 
         Raises:
             UserError: If it is the directory of a run, or cannot be written.
-            ValueError: If it could not be loaded again: the class is not registered with
-                Keras, or an option is no plain value.
+            ValueError: If it could not be loaded: the class is not registered with Keras, or
+                an option is not a plain value.
         """
-        if not isinstance(about, str):
-            raise ValueError(f"Expected a text `about` it. Received: {about!r}")
-        kind = keras.saving.get_registered_name(type(self))
-        if keras.saving.get_registered_object(kind) is not type(self):
-            raise ValueError(
-                f"{type(self).__name__} could not be loaded again: decorate the class with "
-                "@keras.saving.register_keras_serializable()"
-            )
         weights = self.network.get_weights()
-        options = {name: _plain(name, value) for name, value in self._own_config().items()}
-        default = default_name(type(self))
+        options, default = self._own_config(), default_name(type(self))
         if default and re.fullmatch(rf"{re.escape(default)}_\d+", self.name):
             # The number says how many were made before it.
             options["name"] = default
-        saved.write(directory, saved.Saved(kind, options, about, weights))
+        saved.write(directory, saved.checked(type(self), options, about, weights))
 
     # Keras' contract.
 
@@ -193,20 +172,20 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         for variable in variables:
             if tf.as_dtype(variable.dtype).is_complex:
                 raise ValueError(
-                    f"Expected real variables for {self.name}: a rule would see one part of each "
-                    f"number only. Received: {variable.name} of dtype {variable.dtype}"
+                    f"Expected real variables for {self.name}: a rule would see only one part of "
+                    f"each number. Received: {variable.name} of dtype {variable.dtype}"
                 )
         super().build(variables)
-        # `fit` builds while it traces. TensorFlow lifts first values out of a trace if they
-        # depend on nothing in it; here none can.
+        # `fit` calls this while it traces. An initial value that the trace computes would be
+        # lost, so the values are made outside of it.
         with tf.init_scope():
-            params = [tf.zeros(v.shape, v.dtype) for v in self._moved()]
+            params = [tf.zeros(v.shape, v.dtype) for v in self._updated()]
             state = self.initial_state(params)
             self._state_structure = tf.nest.map_structure(lambda _: None, state)
             if tf.nest.flatten(state):
                 with keras.name_scope(self.name, caller=self):
                     self._track_variable(Layout(variables, "layout"))
-            # Not tracked a second time as an attribute: `add_variable` has done it.
+            # A tuple, because `add_variable` has tracked them already.
             self._state_variables = tuple(
                 self.add_variable(
                     tensor.shape,
@@ -217,23 +196,23 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
                 for name, tensor in zip(_names(state), tf.nest.flatten(state), strict=True)
             )
 
-    def _moved(self) -> list[Any]:
-        """Returns the variables that the rule moves, in the order of its state."""
-        return [v for v in self._trainable_variables if _is_moved(v)]
+    def _updated(self) -> list[Any]:
+        """Returns the variables that the rule updates, in the order of its state."""
+        return [v for v in self._trainable_variables if is_updated(v)]
 
     def _backend_update_step(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        # Keras' hook for a step over all variables at once; `update_step` would see
-        # one at a time. Inside a distribution strategy it runs once per replica.
+        # Keras calls this once for all variables, and `update_step` once for each of them.
+        # Under a distribution strategy it runs on each replica.
         variables = [_tf_variable(v) for v in trainable_variables]
         if len(grads) != len(variables):
             raise ValueError(
                 f"Expected a gradient for each of {len(variables)} variables. "
                 f"Received: {len(grads)}"
             )
-        # Keras drops variables without a gradient, but the state covers all of them.
-        known = [_tf_variable(v) for v in self._moved()]
+        # Keras leaves out variables without a gradient, but the state covers all of them.
+        known = [_tf_variable(v) for v in self._updated()]
         known_keys = {self._var_key(v) for v in known}
         reduced = self._all_reduce_sum_gradients(zip(grads, variables, strict=True))
         gradient_of: dict[Any, tf.Tensor] = {}
@@ -249,7 +228,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
                     f"Expected a gradient of shape {variable.shape} for {variable.name}. "
                     f"Received: {g.shape}"
                 )
-            # Of a shape that is known only later, TensorFlow checks it then.
+            # A shape that is unknown while tracing is checked when the step runs.
             g = tf.ensure_shape(g, variable.shape)
             gradient_of[key] = gradient_of[key] + g if key in gradient_of else g
         params = [tf.convert_to_tensor(v) for v in known]
@@ -277,16 +256,16 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     def _update_some(
         self, params: list[tf.Tensor], grads: list[tf.Tensor | None], state: State
     ) -> tuple[list[tf.Tensor | None], State]:
-        """Is `update`, compiled; a parameter without a gradient takes no part in it."""
+        """Calls `update`, compiled, on the parameters that have a gradient."""
         if self._compiled_update is None:
             self._compiled_update = compiled(self.update, self.xla)
         taking = [g is not None for g in grads]
         if all(taking):
             return self._compiled_update(params, grads, state)
-        # Each choice of variables is compiled anew, which is too long for ever other ones.
-        if len(self._choices) < MOST_COMPILED:
-            self._choices.add(tuple(taking))
-        update = self._compiled_update if tuple(taking) in self._choices else self.update
+        if len(self._compiled_subsets) < MOST_COMPILED:
+            self._compiled_subsets.add(tuple(taking))
+        is_compiled = tuple(taking) in self._compiled_subsets
+        update = self._compiled_update if is_compiled else self.update
         places, leaves = self.state_places(state), tf.nest.flatten(state)
         part = [take(leaf, p, params, taking) for leaf, p in zip(leaves, places, strict=True)]
         deltas, new = update(
@@ -307,68 +286,50 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         return {name: getattr(self, name) for name in options_of(type(self))}
 
     def __dir__(self) -> list[str]:
-        # Keras saves the weights of every layer that it finds here. What was learned is in the
-        # configuration: a file of one training must not change the rule of another.
+        # Keras saves the weights of every layer that it finds here. The learned weights are in
+        # the configuration instead: loading a file of weights must not change the rule.
         return [name for name in super().__dir__() if name != "network"]
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads a state that was saved for the same variables, in whatever order.
+        """Loads a state that was saved for the same variables, in any order.
 
-        One that was saved for other variables is skipped, with a warning, as Keras does.
+        A state that was saved for other variables is skipped with a warning, as in Keras.
         """
         values = [np.asarray(store[key]) for key in sorted(store.keys(), key=int)]
         if len(values) != len(self.variables):
             super().load_own_variables(store)
             return
-        found = self._in_own_order(values)
-        if [v.shape for v in found or []] != [tuple(v.shape) for v in self.variables]:
+        arranged = rearranged(values, self._owned())
+        if [v.shape for v in arranged or []] != [tuple(v.shape) for v in self.variables]:
             warnings.warn(
                 f"Skipping variable loading for optimizer '{self.name}', because the saved state "
                 "belongs to other variables than those it was built on.",
                 stacklevel=2,
             )
             return
-        for variable, value in zip(self.variables, found or [], strict=True):
+        for variable, value in zip(self.variables, arranged or [], strict=True):
             variable.assign(value)
 
-    def _in_own_order(self, values: list[np.ndarray]) -> list[np.ndarray] | None:
-        """Returns saved values in the order of `variables`; None: they belong to others."""
-        indices = {id(v): i for i, v in enumerate(self.variables)}
-        layout = next((v for v in self.variables if isinstance(v, Layout)), None)
-        if layout is None:
-            return values
-        own = layout.fingerprints
-        all_ = order(values[indices[id(layout)]], own)
-        if all_ is None or all_ == list(range(len(own))):
-            return None if all_ is None else values
-        known = self._trainable_variables
-        of_moved = [k for v, k in zip(known, all_, strict=True) if _is_moved(v)]
-        ranks = [sorted(of_moved).index(k) for k in of_moved]
+    def _owned(self) -> Owned:
         state = tf.nest.pack_sequence_as(self._state_structure, list(self._state_variables))
-        try:
-            places = self.state_places(state)
-        except NotImplementedError:
-            return None
-        done = list(values)
-        for variable, place in zip(self._state_variables, places, strict=True):
-            i = indices[id(variable)]
-            done[i] = reordered(values[i], place, self._moved(), ranks)
-        # What Keras itself keeps for each variable.
-        for attribute in ("_model_variables_moving_average", "_accumulated_gradients"):
-            at = [indices[id(v)] for v in getattr(self, attribute, [])]
-            for i, source in zip(at, all_, strict=bool(at)):
-                done[i] = values[at[source]]
-        done[indices[id(layout)]] = own
-        return done
+        return Owned(
+            all=self.variables,
+            model=self._trainable_variables,
+            state=self._state_variables,
+            places=lambda: self.state_places(state),
+            per_variable=[
+                getattr(self, "_model_variables_moving_average", []),
+                getattr(self, "_accumulated_gradients", []),
+            ],
+        )
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor arguments, and as text what has been learned.
+        """Returns the constructor arguments and, as text, the learned weights.
 
-        Keras clones an optimizer by its configuration alone (`keras.models.clone_model`);
-        one that has forgotten what it learned would be another.
+        Keras clones an optimizer from its configuration alone (`keras.models.clone_model`).
+        Without its learned weights the clone would be untrained.
         """
-        learned = {str(i): w for i, w in enumerate(self.network.get_weights())}
-        text = base64.b64encode(pack(learned)).decode()
+        text = learned.to_text(self.network.get_weights())
         return {**super().get_config(), **self._own_config(), "learned": text}
 
     @classmethod
@@ -378,24 +339,24 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         """Returns the optimizer that a configuration describes.
 
         Args:
-            config: What `get_config` returned; without "learned", the network is untrained.
+            config: What `get_config` returned; without "learned" the network is untrained.
             custom_objects: Keras classes by name, for learning rate schedules [None].
 
         Raises:
-            ValueError: If what was learned is not that of such a network.
+            ValueError: If the learned weights do not fit the network.
         """
         config = dict(config)
-        learned = config.pop("learned", None)
-        if learned is None:
+        text = config.pop("learned", None)
+        if text is None:
             return super().from_config(config, custom_objects)
-        # What is drawn here is replaced: the draws of the model that comes next stay the same.
+        # The weights drawn here are replaced, so they must not change the draws that follow.
         with seeds.keras_initializers(0):
             optimizer = super().from_config(config, custom_objects)
         try:
-            arrays = unpack(base64.b64decode(learned))
+            weights = learned.from_text(text)
         except (ValueError, TypeError) as error:
             raise ValueError(f"what {optimizer.name} has learned is damaged: {error}") from None
-        optimizer.set_learned_weights([arrays.get(str(i), np.empty(0)) for i in range(len(arrays))])
+        optimizer.set_learned_weights(weights)
         return optimizer
 
 
@@ -403,10 +364,10 @@ def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
     """Returns a function of tensors as one compiled operation.
 
     Args:
-        function: What it does.
-        xla: Whether by XLA, where TensorFlow has it.
+        function: What to compile.
+        xla: Whether XLA compiles it, where TensorFlow has XLA.
     """
-    # As Keras does: TensorFlow has no XLA on Apple's processors.
+    # TensorFlow has no XLA on Apple's processors; Keras makes the same exception.
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return tf.function(function, jit_compile=xla and not apple, autograph=False)
 
@@ -415,15 +376,8 @@ def _tf_variable(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def _is_moved(variable: Any) -> bool:
-    """Returns whether the rule moves a variable."""
-    # One of a float8 layer has no gradient: Keras puts another value in its place.
-    overwritten = getattr(variable, "overwrite_with_gradient", False)
-    return tf.as_dtype(variable.dtype).is_floating and not overwritten
-
-
 def _names(state: State, path: str = "") -> list[str]:
-    """Returns a name for each leaf, in the order of `tf.nest.flatten`: `lstm_0_1`."""
+    """Returns a name like `lstm_0_1` for each leaf, in the order of `tf.nest.flatten`."""
     if isinstance(state, Mapping):
         items = sorted(state.items())
     elif hasattr(state, "_fields"):
@@ -433,17 +387,6 @@ def _names(state: State, path: str = "") -> list[str]:
     else:
         return [path or "state"]
     return [n for key, part in items for n in _names(part, f"{path}_{key}" if path else str(key))]
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Returns an option as the JSON value that a file holds."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(name, item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise ValueError(f"Expected a plain value of {name}, to save it. Received: {value!r}")
 
 
 def _constant(value: tf.Tensor) -> Callable[..., tf.Tensor]:

@@ -41,7 +41,7 @@ PROBLEMS: Registry[Callable[..., Problem]] = Registry(
     },
 )
 
-# Around a problem, which is their first argument.
+# Each takes the inner problem as its first argument.
 WRAPPERS: Registry[Callable[..., Problem]] = Registry(
     "problem wrapper",
     {

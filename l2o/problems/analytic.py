@@ -16,7 +16,7 @@ from l2o.problems.problem import Batch, Instance, Problem
 
 
 class Quadratic(Problem):
-    """f(theta) = |W theta - y|^2 with a fresh W and y per instance.
+    """f(theta) = |W theta - y|^2 with a new W and y for each instance.
 
     Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     section 3.1. W [d, d] and y [d] are standard normal; theta starts from N(0, 0.01^2),
@@ -51,12 +51,12 @@ class Quadratic(Problem):
 
 
 class Landscape(Problem):
-    """A fixed function of a point; an instance is where to start, uniform in the domain.
+    """A fixed function of a point; an instance starts at a random point of its domain.
 
     The formulas are those of Jamil and Yang 2013, "A literature survey of benchmark
-    functions for global optimisation problems", less the value of the minimum: every
-    function is at least 0 and reaches it. They are written as sums of what cannot be
-    negative, so that float32 keeps the digits near the minimum and a logarithm its sense.
+    functions for global optimisation problems", minus the value of the minimum, so that the
+    minimum of each function is 0. They are written as sums of non-negative terms. This keeps
+    the digits near the minimum in float32, and the logarithm is defined everywhere.
 
     Attributes:
         low, high: Ends of the domain, one for all coordinates or one each.
@@ -149,7 +149,7 @@ class Ackley(ManyDimensional):
     """A plain of small minima around one deep hole at 0; Ackley 1987.
 
     Starts in [-32.768, 32.768]. The tip of the hole is rounded within 1e-6, so that both
-    derivatives exist there; the value is that of the paper within 4e-6.
+    derivatives exist there. The value differs from the paper's by at most 4e-6.
 
     Args:
         dimensions: Number of coordinates [2].
@@ -184,7 +184,7 @@ class StyblinskiTang(ManyDimensional):
 
     def value(self, x: tf.Tensor) -> tf.Tensor:
         """See `Landscape.value`."""
-        # x^4 - 16 x^2 + 5 x less its minimum has the double root a.
+        # x^4 - 16 x^2 + 5 x minus its minimum has the double root a.
         a = self.minimiser
         rest = tf.square(x + a) + (2 * a**2 - 16)
         return tf.reduce_sum(tf.square(x - a) * rest) / 2
@@ -204,7 +204,7 @@ class Levy(ManyDimensional):
 
     def value(self, x: tf.Tensor) -> tf.Tensor:
         """See `Landscape.value`."""
-        # The usual w is 1 + u; whole turns of pi leave the squared sines as they are.
+        # The usual w is 1 + u; a shift by pi does not change a squared sine.
         u = (x - 1) / 4
         middle = tf.square(u[:-1]) * (1 + 10 * tf.square(tf.sin(math.pi * u[:-1] + 1)))
         last = tf.square(u[-1]) * (1 + tf.square(tf.sin(2 * math.pi * u[-1])))

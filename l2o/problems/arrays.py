@@ -1,4 +1,4 @@
-"""Arrays of the user's own as a data set."""
+"""Arrays that a user gives, as a data set."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from l2o.errors import UserError
 
 
 class Examples(NamedTuple):
-    """Inputs, a nest of [N, ...], and targets [N, ...]; numbers of any dtype, never scaled."""
+    """Inputs, a nest of [N, ...] arrays, and targets [N, ...]; of any dtype, not scaled."""
 
     inputs: Any
     targets: np.ndarray
 
     @property
     def size(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(self.targets)
 
     def take(self, index: np.ndarray) -> tuple[Any, tf.Tensor]:
-        """Returns inputs and targets at `index`, any shape."""
+        """Returns inputs and targets at `index`, which has any shape."""
         return self.ready(tf.nest.map_structure(lambda array: tf.constant(array[index]), (*self,)))
 
     @staticmethod
     def ready(rows: tuple[Any, tf.Tensor]) -> tuple[Any, tf.Tensor]:
-        """Returns what a model sees of rows of these arrays."""
+        """Returns the inputs and targets that a model gets for rows of these arrays."""
         return rows
 
     def all(self) -> tuple[Any, tf.Tensor]:
-        """Returns all of them, as `take` does."""
+        """Returns all examples, in the form of `take`."""
         return self.take(np.arange(self.size))
 
 
@@ -46,17 +46,14 @@ class ArrayData(NamedTuple):
 
 
 def from_arrays(given: Any) -> ArrayData:
-    """Checks arrays and makes them a data set.
+    """Returns a data set of arrays, after checking them.
 
     Args:
         given: (x, y) or ((x, y), (x_test, y_test)); x is an array or a dict, tuple or list
-            of arrays, y one array. Floats become Keras' float type, as in `fit`.
-
-    Returns:
-        The data set.
+            of arrays, y one array. Floats are cast to Keras' float type, as in `fit`.
 
     Raises:
-        UserError: If that is not what it is, lengths differ, or there is no example.
+        UserError: If `given` has another form, lengths differ, or there is no example.
     """
     if not _is_pair(given):
         raise UserError(
@@ -64,7 +61,7 @@ def from_arrays(given: Any) -> ArrayData:
             f"got {type(given).__name__}",
             "dataset",
         )
-    # y is a single array, so that a pair in its place is the held-out examples.
+    # y is a single array, so a pair in its place holds the held-out examples.
     if _is_pair(given[1]):
         train, test = (_examples(pair) for pair in given)
         return ArrayData("the arrays", train, test)
@@ -98,5 +95,5 @@ def _array(given: Sequence[Any] | np.ndarray | tf.Tensor) -> np.ndarray:
             f"shape {list(array.shape)}",
             "dataset",
         )
-    # As `fit` does: float64 is NumPy's default and nothing a network computes in.
+    # `fit` casts too: float64 is NumPy's default, but networks do not compute in it.
     return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array

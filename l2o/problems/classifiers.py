@@ -30,10 +30,11 @@ def mlp_classifier(
         dataset: `digits`, `breast_cancer`, `wine` or a TFDS name, see `datasets.load` ["digits"].
         activation: Activation of the hidden layers ["sigmoid"].
         batch_size: Examples in a mini-batch [64].
-        shuffle_buffer: How far an example may move in the shuffle [16384].
+        shuffle_buffer: Number of places that an example may move when an epoch is shuffled
+            [16384].
         image_size: Resize images to this many pixels squared; None keeps them [None].
-        label_noise: Share of the training examples that have a wrong label, the same ones at
-            each time [0.0].
+        label_noise: Share of the training examples that have a wrong label. These examples
+            are always the same [0.0].
 
     Returns:
         The problem; its parameters are the kernels and biases in the order of layers.
@@ -72,14 +73,15 @@ def conv_classifier(
         dataset: `digits` or a TFDS name, see `datasets.load` ["digits"].
         activation: Activation of the convolutions ["relu"].
         kernel_size: Side of the filters in pixels [3].
-        batch_norm: Whether each convolution is batch-normalised before its activation; the
-            normalisation's bias then is the only one [false].
-        dropout: Share of the last features that is dropped while training [0.0].
+        batch_norm: Whether each convolution is batch-normalised before its activation. Only
+            the normalisation then has a bias [false].
+        dropout: Share of the last features that is dropped in training [0.0].
         batch_size: Examples in a mini-batch [64].
-        shuffle_buffer: How far an example may move in the shuffle [16384].
+        shuffle_buffer: Number of places that an example may move when an epoch is shuffled
+            [16384].
         image_size: Resize images to this many pixels squared; None keeps them [None].
-        label_noise: Share of the training examples that have a wrong label, the same ones at
-            each time [0.0].
+        label_noise: Share of the training examples that have a wrong label. These examples
+            are always the same [0.0].
 
     Returns:
         The problem; its parameters are those of the layers, in their order.
@@ -89,8 +91,8 @@ def conv_classifier(
         raise UserError(f"{dataset} has no images: expected a set of images", "dataset")
 
     def block(filters: int) -> list[keras.layers.Layer]:
-        # A bias before the normalisation would have a gradient of nothing but rounding,
-        # which optimizers that normalise gradients blow up.
+        # The gradient of a bias before the normalisation would be mere rounding errors, which
+        # optimizers that normalise gradients would amplify.
         convolution = keras.layers.Conv2D(
             filters, kernel_size, padding="same", use_bias=not batch_norm
         )

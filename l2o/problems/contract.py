@@ -1,4 +1,4 @@
-"""What a problem's functions have to return, checked before anything is compiled."""
+"""Checks what a problem's functions return, before anything is compiled."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from l2o.problems.wrappers import Wrapper
 
 
 def check_problem(problem: Problem) -> None:
-    """Checks a problem by one abstract call of its objective: nothing is computed.
+    """Checks a problem by tracing its objective once, without computing it.
 
-    The problems of this package are left out: they keep the contract, and tracing a network
-    takes a while. What the problem's own code raises comes out as it is.
+    The problems of this package are not checked: they fulfil the contract, and tracing a network
+    takes a while. Errors that the problem's own code raises are passed on.
 
     Args:
-        problem: Of a wrapper, the problem inside is checked first.
+        problem: The problem; inside a wrapper, the inner problem is checked first.
 
     Raises:
-        UserError: If what `init`, `stream` or `objective` returns is not what `Problem` says.
+        UserError: If `init`, `stream` or `objective` returns something else than `Problem` says.
     """
     if isinstance(problem, Wrapper):
         check_problem(problem.problem)
@@ -39,7 +39,7 @@ def check_problem(problem: Problem) -> None:
     def trace(params: Any, model_state: Any, batch: Batch) -> None:
         _check_result(problem.objective(params, model_state, batch), model_state, who)
 
-    # TensorFlow would rewrite the objective's Python, which an unroll does not.
+    # Without autograph, because an unroll traces the objective without it too.
     tf.function(trace, autograph=False).get_concrete_function(
         _specs(instance.params), _specs(instance.model_state), batch
     )
@@ -71,7 +71,7 @@ def _instance(problem: Problem, who: str) -> Instance:
 
 
 def _batch(problem: Problem, who: str) -> Batch:
-    """Returns what describes a mini-batch."""
+    """Returns the specs of a mini-batch."""
     if problem.steps_per_epoch is None:
         return ()
     count = 2

@@ -1,4 +1,4 @@
-"""Classification data sets: those of scikit-learn, and every TFDS image set by its name."""
+"""Classification data sets: three of scikit-learn, and every TFDS image set by its name."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import tensorflow as tf
 
 from l2o.errors import UserError, nearest
 
-# A set is held in memory as its images' own dtype; beyond this it is refused.
+# Bytes. A set is held in memory in the dtype of its images; larger sets are refused.
 LARGEST_SET = 4 * 2**30
-# Images that are read together.
+# Bytes of images that are read together.
 BYTES_AT_ONCE = 2**24
 CONNECT_SECONDS = 10
-# They need no download.
+# These need no download.
 BUNDLED = ("digits", "breast_cancer", "wine")
 
 
 class Split(NamedTuple):
-    """Images [N, height, width, channels] of any dtype, labels [N].
+    """Images [N, height, width, channels] of any dtype, and labels [N].
 
-    Of a set without images, features [N, features].
+    A set without images has features [N, features] in their place.
     """
 
     images: np.ndarray
@@ -32,16 +32,16 @@ class Split(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns float32 images and int32 labels at `index`, any shape; see `ready`."""
+        """Returns float32 images and int32 labels at `index` of any shape; see `ready`."""
         return self.ready((tf.constant(self.images[index]), tf.constant(self.labels[index])))
 
     @staticmethod
     def ready(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what a model sees of rows of these arrays.
+        """Returns the images and labels that a model gets for rows of these arrays.
 
         Of images the whole range of an integer type becomes [0, 1]: 255 of uint8 and 65,535 of
         uint16 are 1. Floats and features keep their values.
@@ -49,13 +49,13 @@ class Split(NamedTuple):
         images, labels = rows
         dtype, images = images.dtype, tf.cast(images, tf.float32)
         if dtype.is_integer and images.shape.rank - labels.shape.rank == 3:
-            # As floats: the difference of the ends does not fit a signed type.
+            # As floats, because the difference of the ends does not fit a signed type.
             low, high = float(dtype.min), float(dtype.max)
             images = (images - low if low else images) / (high - low)
         return images, tf.cast(labels, tf.int32)
 
     def all(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the whole split, as `take` does."""
+        """Returns the whole split, in the form of `take`."""
         return self.take(np.arange(len(self.labels)))
 
 
@@ -81,7 +81,7 @@ def load(name: str, image_size: int | None = None) -> Dataset:
         The data set.
 
     Raises:
-        UserError: If there is no such set or it can be neither found nor downloaded.
+        UserError: If there is no such set, or if it is not on disk and cannot be downloaded.
     """
     try:
         return _load(name, image_size)
@@ -90,11 +90,11 @@ def load(name: str, image_size: int | None = None) -> Dataset:
 
 
 def with_wrong_labels(dataset: Dataset, share: float) -> Dataset:
-    """Returns a data set with wrong training labels, drawn among the other classes.
+    """Returns a data set in which some training labels are wrong, drawn among the other classes.
 
     Args:
-        dataset: With the right ones.
-        share: Of the training examples, 0 to 1; 0: the data set is returned as it is.
+        dataset: The data set with the right labels.
+        share: Share of the training labels to change, from 0 to 1.
 
     Raises:
         UserError: If there is no other class.
@@ -146,7 +146,7 @@ def _digits() -> Dataset:
 
 
 def _table(name: str) -> Dataset:
-    """Returns a set of standardised features: mean 0 and variance 1 on the training split."""
+    """Returns a set whose features have mean 0 and variance 1 on the training split."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
@@ -187,7 +187,7 @@ def _tfds(name: str, image_size: int | None) -> Dataset:
 
 
 def _prepared_builder(name: str) -> Any:
-    # The syntax TFDS itself allows is wider: `namespace:name` runs code from elsewhere.
+    # TFDS also accepts `namespace:name`, which runs code from elsewhere.
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
         raise UserError(
             f"{name!r} is not the name of a data set: expected {', '.join(BUNDLED)} or a TFDS name"
@@ -214,7 +214,7 @@ def _download(tfds: Any, name: str, builder: Any) -> None:
     tried = f"dataset {name!r} is not prepared in {builder.data_dir}"
     way_on = "prepare it there, or use dataset=digits, which needs no download"
     try:
-        # TFDS retries for minutes where there is no network: ask once before.
+        # Without a network TFDS retries for minutes, so one request is tried first.
         for url in list(_urls(builder))[:1]:
             requests.head(url, timeout=CONNECT_SECONDS)
     except requests.RequestException:
@@ -265,7 +265,7 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
     images = np.empty((count, *shape), dtype)
     labels = np.empty(count, np.int32)
     rows = max(1, BYTES_AT_ONCE // (size // count))
-    # Its own cache would hold the set a second time.
+    # The cache of TFDS would hold the set a second time.
     read = tfds.ReadConfig(try_autocache=False)
     examples = builder.as_dataset(split=split, read_config=read).map(
         lambda example: (_in_shape(example[image], shape), example[label]),
@@ -286,7 +286,7 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
 
 
 def _in_shape(pixels: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
-    """Returns an image in a shape that may not be its own; of its dtype."""
+    """Returns an image, resized if it has another shape, in its own dtype."""
     if pixels.shape == shape:
         return pixels
     resized = tf.image.resize(pixels, shape[:2])

@@ -1,4 +1,4 @@
-"""First values of a Keras model, without a new model for each seed."""
+"""Initial values of a Keras model, without building a model for each seed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import tensorflow as tf
 
 from l2o import seeds
 
-# How many models, each of another seed, have to have the values that were foretold.
+# Number of models of different seeds whose predicted values are compared with the real ones.
 TRIALS = 2
-# More draws than a model has.
+# An upper bound for the number of draws of a model.
 MOST_DRAWS = 10_000
 
 
 class Drawn(NamedTuple):
-    """A variable whose initializer has draw number `draw` of the model as its seed."""
+    """A variable whose initializer has the model's draw number `draw` as its seed."""
 
     draw: int
     initializer: Any
@@ -29,31 +29,31 @@ class Drawn(NamedTuple):
     dtype: str
 
     def value(self, draws: Sequence[int]) -> tf.Tensor:
-        """Returns what the initializer gives with other draws."""
+        """Returns the initializer's value for other draws."""
         initializer = copy.copy(self.initializer)
         initializer.seed = draws[self.draw]
         return tf.convert_to_tensor(initializer(self.shape, dtype=self.dtype))
 
 
 class Seed(NamedTuple):
-    """The state of a random layer, (draw number `draw`, times)."""
+    """The state (seed, count) of a random layer; the seed is draw number `draw`."""
 
     draw: int
     times: int
     dtype: tf.DType
 
     def value(self, draws: Sequence[int]) -> tf.Tensor:
-        """Returns the state with other draws."""
+        """Returns the state for other draws."""
         return tf.constant([draws[self.draw], self.times], self.dtype)
 
 
 class Same(NamedTuple):
-    """A variable that starts alike in each model."""
+    """A variable that has the same initial value in every model."""
 
     tensor: tf.Tensor
 
     def value(self, draws: Sequence[int]) -> tf.Tensor:
-        """Returns that."""
+        """Returns the value, which depends on no draw."""
         return self.tensor
 
 
@@ -61,12 +61,12 @@ Recipe = list[Drawn | Seed | Same]
 
 
 class InitialValues:
-    """The first values of the models that a function builds, by seed.
+    """The initial values of the models that a function builds, by seed.
 
-    Keras gives each unseeded initializer, and each random layer, an integer from Python's
-    `random`, in the order in which they are made. A few models show which variable has which of
-    them; after that initializers are called alone. Where that does not explain all draws of a
-    model and the values of all its variables, to the last bit, a model is built each time.
+    Keras seeds each unseeded initializer, and each random layer, with an integer from Python's
+    `random`, in the order in which they are made. The first models show which variable has which
+    integer. After that, only the initializers are called. If this does not explain all draws of a
+    model and the values of all its variables, to the last bit, a model is built for each seed.
 
     Args:
         build: Returns a fresh model.
@@ -75,18 +75,18 @@ class InitialValues:
     def __init__(self, build: Callable[[], keras.Model]) -> None:
         self._build = build
         self._seen: set[int] = set()
-        # None: nothing is known yet; empty: models cannot be foretold.
+        # None: nothing is known yet; empty: the values cannot be predicted.
         self._recipe: Recipe | None = None
         self._draws = 0
 
     def __call__(self, seed: int) -> list[tf.Tensor]:
-        """Returns what a model that is built for `seed` has.
+        """Returns the initial values of the model for `seed`.
 
         Returns:
-            The values of its trainable variables, then of the others.
+            The values of the trainable variables, then those of the other variables.
         """
         if self._recipe and len(self._seen) > TRIALS:
-            return self._foretold(seed)
+            return self._predicted(seed)
         made: dict[int, Any] = {}
 
         def watch(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
@@ -99,16 +99,16 @@ class InitialValues:
             draws = _draws(seed, random.getstate())
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
-        if tf.executing_eagerly():  # values of a graph end with it
-            self._learn(seed, variables, values, draws, made)
+        if tf.executing_eagerly():  # tensors of a graph cannot be used outside of it
+            self._observe(seed, variables, values, draws, made)
         return values
 
-    def _foretold(self, seed: int) -> list[tf.Tensor]:
+    def _predicted(self, seed: int) -> list[tf.Tensor]:
         source = random.Random(seed)
         draws = [_draw(source) for _ in range(self._draws)]
         return [one.value(draws) for one in self._recipe or ()]
 
-    def _learn(
+    def _observe(
         self,
         seed: int,
         variables: Sequence[keras.Variable],
@@ -119,19 +119,19 @@ class InitialValues:
         if self._recipe is None:
             self._recipe = [] if draws is None else _recipe(variables, values, draws, made)
             self._draws = len(draws or ())
-        elif self._recipe and not _equal(self._foretold(seed), values):
+        elif self._recipe and not _equal(self._predicted(seed), values):
             self._recipe = []
         if self._recipe:
             self._seen.add(seed)
 
 
 def _draw(source: random.Random) -> int:
-    # As `keras.random` does for what has no seed.
+    # `keras.random` draws the seed of an unseeded object in the same way.
     return source.randint(1, int(1e9))
 
 
 def _draws(seed: int, end: Any) -> list[int] | None:
-    """Returns what Keras has drawn from `seed` on; None if somebody drew otherwise."""
+    """Returns the integers that Keras drew from `seed` on; None if other code drew in between."""
     source = random.Random(seed)
     found: list[int] = []
     while source.getstate() != end:
@@ -147,7 +147,7 @@ def _recipe(
     draws: Sequence[int],
     made: dict[int, Any],
 ) -> Recipe:
-    """Returns how each value follows from the draws; empty if a draw is for something else."""
+    """Returns how each value follows from the draws; empty if a draw has another use."""
     index = {draw: i for i, draw in enumerate(draws)}
     recipe: Recipe = []
     for variable, value in zip(variables, values, strict=True):

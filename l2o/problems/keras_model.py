@@ -21,18 +21,18 @@ from l2o.problems.datasets import Dataset, load
 from l2o.problems.initial import InitialValues
 from l2o.problems.problem import Instance, Problem
 
-# What Keras' "accuracy" is meant for.
+# The losses for which Keras' "accuracy" makes sense.
 CLASSIFICATION_LOSSES = (
     keras.losses.SparseCategoricalCrossentropy,
     keras.losses.CategoricalCrossentropy,
 )
 
-# Bytes of a data set that is kept beside the graph, for mini-batches to be gathered there.
+# Bytes. Mini-batches of smaller data sets are gathered inside the graph.
 LARGEST_IN_GRAPH = 2**30
 
 
 class Picked(NamedTuple):
-    """Mini-batches by their examples' indices, [..., batch_size], gathered where they are used."""
+    """Mini-batches as indices of examples, [..., batch_size], gathered inside the graph."""
 
     indices: tf.Tensor
 
@@ -43,19 +43,19 @@ class KerasProblem(Problem):
     Args:
         name: Name of the problem.
         build_model: Returns a fresh model, input batch -> output batch.
-        dataset: What it learns.
-        batch_size: Examples in a mini-batch; the rest of an epoch is dropped.
-        shuffle_buffer: How many places an example may move when an epoch is shuffled;
-            at least the size of the set: a full shuffle; 0: none.
+        dataset: The data set.
+        batch_size: Examples in a mini-batch; the remainder of an epoch is dropped.
+        shuffle_buffer: Number of places that an example may move when an epoch is shuffled. The
+            size of the set or more gives a full shuffle, and 0 gives none.
         loss: (targets, outputs) -> loss; None: cross entropy of logits [None].
 
     Attributes:
-        classifies: Whether accuracy means something here.
+        classifies: Whether the accuracy makes sense for the loss.
 
     Raises:
-        UserError: If a mini-batch is larger than the training split, a label is none of the
-            model's outputs, or `build_model` does not return a fresh `keras.Model` with weights
-            to train that nothing but the optimizer changes.
+        UserError: If a mini-batch is larger than the training split, no output of the model
+            stands for a label, or `build_model` does not return a fresh `keras.Model` with
+            trainable weights that only the optimizer changes.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class KerasProblem(Problem):
         self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
         self._model = self._built()
         self._initial_values = InitialValues(self._fresh)
-        # As `fit` does; a model that takes no `training` decides for itself.
+        # `fit` passes `training` too, if the model's `call` takes it.
         takes_training = "training" in inspect.signature(self._model.call).parameters
         self._mode = {"training": True} if takes_training else {}
         if isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
-            # Of another label the loss is NaN or an error, depending on the device.
+            # For any other label the loss is NaN or an error, depending on the device.
             self._check_labels(getattr(self.loss, "_fn_kwargs", {}).get("axis", -1))
-        # Traces a training step, which says what an optimizee cannot do.
+        # Traces a training step, which raises for models that cannot be optimizees.
         self.gradient_kinds(
             [v.value for v in self._model.trainable_variables],
             [v.value for v in self._model.non_trainable_variables],
@@ -110,13 +110,13 @@ class KerasProblem(Problem):
             right |= labels == self.loss.ignore_class
             if not right.all():
                 raise UserError(
-                    f"the label {labels[~right][0]} of {self.dataset.name} is none of the "
+                    f"the label {labels[~right][0]} of {self.dataset.name} is not one of the "
                     f"{classes} outputs of {self.name}: expected 0 to {classes - 1}",
                     "dataset",
                 )
 
     def _symbols(self) -> Any:
-        """Returns inputs without a batch size: a model may keep that which it was built on."""
+        """Returns symbolic inputs without a batch size, so that the model is not built for one."""
         inputs, _ = self.dataset.train.take(np.arange(1))
         return tf.nest.map_structure(
             lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype.name), inputs
@@ -126,7 +126,7 @@ class KerasProblem(Problem):
         """Returns a fresh Keras model with the weights that `init(seed)` gives.
 
         Raises:
-            UserError: If `build_model` returned a model that it returned before.
+            UserError: If `build_model` returns the same model twice.
         """
         with seeds.keras_initializers(seed):
             return self._fresh()
@@ -184,7 +184,7 @@ class KerasProblem(Problem):
     def score(
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `model.evaluate` reports for a batch, as a pure function.
+        """Returns the loss and accuracy that `model.evaluate` reports, as a pure function.
 
         Args:
             params: As in `Instance`.
@@ -192,7 +192,8 @@ class KerasProblem(Problem):
             batch: Inputs and targets, as `Split.all` returns them.
 
         Returns:
-            The loss, penalties included, and the accuracy; NaN where that means nothing.
+            The loss, penalties included, and the accuracy; NaN if the loss is not that of a
+            classifier.
         """
         inputs, targets = batch
         inference = dict.fromkeys(self._mode, False)
@@ -223,8 +224,8 @@ class KerasProblem(Problem):
         model = self._model
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         values = zip(variables, [*params, *model_state], strict=True)
-        # The body of `stateless_call`, which itself skips `__call__`: layers inside a layer
-        # whose `call` takes no `training` would not learn that this is training.
+        # This is the body of `stateless_call` with `__call__` in place of `call`. Otherwise layers
+        # inside a layer whose `call` has no `training` would not know that this is training.
         with keras.StatelessScope(state_mapping=list(values), collect_losses=True) as scope:
             before = [scope.get_current_value(v) for v in model.trainable_variables]
             outputs = model(inputs, **mode)
@@ -247,7 +248,7 @@ class KerasProblem(Problem):
         return self.dataset.train.take(self.indices(seed, start, count))
 
     def stream(self, seed: int, start: int, count: int) -> Any:
-        """See `Problem.stream`; `Picked` unless the data set is large."""
+        """See `Problem.stream`; returns `Picked` unless the data set is large."""
         size = sum(array.nbytes for array in tf.nest.flatten([*self.dataset.train]))
         if size > LARGEST_IN_GRAPH:
             return self.batches(seed, start, count)
@@ -255,12 +256,12 @@ class KerasProblem(Problem):
 
     @cached_property
     def _examples(self) -> Any:
-        # Tensors of its own, not constants of the graph that happens to be traced.
+        # Outside of the graph that is being traced, so that later graphs can use the tensors.
         with tf.init_scope():
             return tf.nest.map_structure(tf.constant, (*self.dataset.train,))
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
-        """Returns which examples `batches` takes: [count, batch_size] integers."""
+        """Returns the indices of the examples of `batches`, [count, batch_size] integers."""
         per_epoch = self.steps_per_epoch or 1
         first, last = start // per_epoch, (start + count - 1) // per_epoch
         epochs = [self._epoch(seed, epoch) for epoch in range(first, last + 1)]
@@ -279,8 +280,8 @@ class KerasProblem(Problem):
 
 
 def _under_one_name(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
-    # TensorFlow keeps an operation of 35 kB for each name of a variable that there ever was, and
-    # Keras numbers layers without end.
+    # TensorFlow keeps 35 kB forever for each new name of a variable, and Keras gives every layer
+    # a new number.
     with tf.name_scope("optimizee/"):
         return create(**options)
 
@@ -293,23 +294,24 @@ def keras_problem(
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     name: str = "keras_problem",
 ) -> KerasProblem:
-    """Makes any Keras model a problem, with what it carries along and its penalties.
+    """Returns a problem whose optimizees are Keras models.
 
-    Moving statistics and the seeds of dropout layers are model_state; regularizers and
-    `add_loss` are part of the objective. As in `fit`, a model of a class of its own is in
-    training mode only if its `call` takes `training`. A `train_step` or `compute_loss` of its
-    own, and callbacks, are not used.
+    Moving statistics and the seeds of dropout layers are model_state. Regularizers and
+    `add_loss` are part of the objective. As in `fit`, a subclassed model is in training mode
+    only if its `call` takes `training`. Its own `train_step` or `compute_loss`, and callbacks,
+    are not used.
 
     Args:
-        build_model: Returns a fresh model with one output; Keras' random layers and
-            initializers without a seed of their own follow the instance's seed.
+        build_model: Returns a fresh model with one output. The seed of an instance determines
+            Keras' random layers and initializers that have no seed of their own.
         dataset: `digits` or a TFDS name, see `datasets.load`; a `Dataset`; or arrays,
             (x, y) or ((x, y), (x_test, y_test)), where x may be a dict, tuple or list of
             arrays. Arrays are not scaled, and integers stay integers.
         loss: As for `compile`: a Keras loss, its name, or a function
-            (y_true, y_pred) -> loss per example or in all. Keras gives it floats.
+            (y_true, y_pred) -> loss of each example or of all. Keras casts both to floats.
         batch_size: Examples in a mini-batch [64].
-        shuffle_buffer: How far an example may move in the shuffle [16384].
+        shuffle_buffer: Number of places that an example may move when an epoch is shuffled
+            [16384].
         name: For messages and file names ["keras_problem"].
 
     Returns:
@@ -317,8 +319,8 @@ def keras_problem(
 
     Raises:
         UserError: If the arrays do not fit each other, a mini-batch is larger than the
-            data, `build_model` does not return a fresh model with weights to train that
-            nothing but the optimizer changes, or there is no such data set or loss.
+            data, `build_model` does not return a fresh model with trainable weights that only
+            the optimizer changes, or there is no such data set or loss.
     """
     if isinstance(dataset, str):
         dataset = load(dataset)
@@ -327,21 +329,21 @@ def keras_problem(
 
 
 class FunctionLoss(keras.losses.Loss):
-    """The mean of a function of targets and outputs, as `compile` makes of a function.
+    """The loss that `compile` makes of a function: its mean over the examples.
 
     Args:
-        function: (y_true, y_pred) -> loss per example or in all.
+        function: (y_true, y_pred) -> loss of each example or of all.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        # A graph takes no other characters; a lambda is called <lambda>.
+        # Names in a graph have no other characters; a lambda is called <lambda>.
         name = re.sub(r"\W", "", getattr(function, "__name__", ""))
         super().__init__(name=name or "loss")
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns what the function says; see `keras.losses.Loss.call`."""
-        # [N] against [N, 1] would broadcast to [N, N] and be wrong without a word.
+        """Returns the value of the function; see `keras.losses.Loss.call`."""
+        # [N] and [N, 1] would broadcast to [N, N], which is wrong and raises no error.
         if len(y_true.shape) + 1 == len(y_pred.shape) and y_pred.shape[-1] == 1:
             y_true = y_true[..., tf.newaxis]
         elif len(y_pred.shape) + 1 == len(y_true.shape) and y_true.shape[-1] == 1:
@@ -357,7 +359,7 @@ def _as_loss(loss: Any) -> keras.losses.Loss:
         raise UserError(f"no loss called {loss!r}{nearest(str(loss), known)}", "loss") from None
     if isinstance(found, keras.losses.Loss):
         return found
-    # By name Keras gives these functions; as classes they are known to classify.
+    # For these names Keras returns functions, but only the classes are known as classifiers.
     if found is keras.losses.sparse_categorical_crossentropy:
         return keras.losses.SparseCategoricalCrossentropy()
     if found is keras.losses.categorical_crossentropy:

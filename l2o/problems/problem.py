@@ -1,4 +1,4 @@
-"""Problem: what an optimizer optimizes, as pure functions."""
+"""Problem: a family of optimizees, as pure functions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Batch = Any  # a nest of tensors; () where the problem has no data
 
 
 class Instance(NamedTuple):
-    """One optimizee: what `Problem.init` draws.
+    """What `Problem.init` draws: the start of an optimizee.
 
-    params: list of floating tensors, what is optimized.
-    model_state: list of tensors the objective carries along (batch statistics, seeds,
+    params: The parameters, a list of floating tensors.
+    model_state: A list of tensors that the objective carries along (batch statistics, seeds,
         constants drawn for the instance).
     """
 
@@ -29,10 +29,10 @@ class Instance(NamedTuple):
 
 
 class Gradient(Enum):
-    """What automatic differentiation gives for a parameter.
+    """The kind of gradient that automatic differentiation returns for a parameter.
 
-    NONE: The loss does not depend on it; Keras leaves such a weight alone.
-    SPARSE: `tf.IndexedSlices`, as of an embedding; Keras' optimizers treat them otherwise.
+    NONE: The loss does not depend on the parameter; Keras' optimizers do not update it.
+    SPARSE: `tf.IndexedSlices`, as for an embedding; Keras' optimizers treat it differently.
     """
 
     NONE = 0
@@ -41,12 +41,11 @@ class Gradient(Enum):
 
 
 class Problem(ABC):
-    """An optimizee: a family of instances, an objective and the data it is taken on.
+    """A family of optimizees: how they start, their objective and its data.
 
     Attributes:
-        name: For messages and file names.
-        steps_per_epoch: Number of mini-batches of one pass over the data; None for a
-            problem without data (full batch).
+        name: Name in messages and file names.
+        steps_per_epoch: Number of mini-batches in an epoch; None for a problem without data.
     """
 
     name: str
@@ -60,24 +59,24 @@ class Problem(ABC):
     def objective(
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Batch
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Computes the loss to be minimised; pure, so it may be unrolled.
+        """Returns the loss to be minimised, as a pure function.
 
         Args:
             params: As in `Instance`.
             model_state: As in `Instance`.
-            batch: One mini-batch, of `batches` or of `stream`.
+            batch: One mini-batch from `batches` or `stream`.
 
         Returns:
             The loss (scalar) and the new model_state.
         """
 
     def batches(self, seed: int, start: int, count: int) -> Batch:
-        """Returns mini-batches `start` to `start + count` of the stream called `seed`.
+        """Returns mini-batches `start` to `start + count` of the stream of a seed.
 
         Args:
-            seed: Names the stream: the order in which the data is seen.
+            seed: Seed of the order of the examples.
             start: Index of the first mini-batch; epochs follow each other without end.
-            count: How many.
+            count: Number of mini-batches.
 
         Returns:
             A nest of [count, ...] tensors; () for a problem without data.
@@ -85,20 +84,21 @@ class Problem(ABC):
         return ()
 
     def stream(self, seed: int, start: int, count: int) -> Batch:
-        """As `batches`, in whatever form `objective` takes fastest."""
+        """Returns the mini-batches of `batches` in the form that is fastest for `objective`."""
         return self.batches(seed, start, count)
 
     def gradient_kinds(
         self, params: Sequence[Any], model_state: Sequence[Any], batch: Any
     ) -> tuple[Gradient, ...]:
-        """Returns what kind of gradient the objective has for each parameter.
+        """Returns the kind of the gradient of each parameter.
 
-        The first call traces the objective, later ones remember: all instances are alike.
+        The first call traces the objective; later calls return the same result, since it is
+        equal for all instances.
 
         Args:
             params: As for `objective`; only shapes and dtypes matter.
-            model_state: Likewise.
-            batch: Likewise.
+            model_state: As for `objective`; only shapes and dtypes matter.
+            batch: As for `objective`; only shapes and dtypes matter.
 
         Raises:
             UserError: If the objective depends on no parameter.
@@ -111,7 +111,9 @@ class Problem(ABC):
     def _traced(self, *args: Any) -> tuple[Gradient, ...]:
         found: list[Any] = []
 
-        def look(params: list[tf.Tensor], model_state: list[tf.Tensor], batch: Batch) -> None:
+        def differentiate(
+            params: list[tf.Tensor], model_state: list[tf.Tensor], batch: Batch
+        ) -> None:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(params)
                 f, _ = self.objective(params, model_state, batch)
@@ -120,25 +122,26 @@ class Problem(ABC):
         params, model_state, batch = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), args
         )
-        tf.function(look, autograph=False).get_concrete_function(
+        tf.function(differentiate, autograph=False).get_concrete_function(
             list(params), list(model_state), batch
         )
         if all(g is None for g in found):
-            raise UserError(f"the loss of {self.name} depends on none of its parameters")
+            raise UserError(f"the loss of {self.name} does not depend on its parameters")
         return tuple(_kind(g) for g in found)
 
 
 @dataclass(frozen=True)
 class ProblemSpec:
-    """How to build a problem; picklable, comparable, and what a config holds.
+    """How to build a problem: the form in which a config has it.
 
     Args:
         target: A registered name (`"mlp_classifier"`) or, from Python, any callable
             that returns a `Problem`.
         args: Its positional arguments [()].
         kwargs: Its keyword arguments [{}].
-        wrappers: What is put around it, the innermost first: each target a registered
-            wrapper (`"RandomScaling"`) or a callable that takes a problem first [()].
+        wrappers: Wrappers around the problem, the innermost first. The target of each is a
+            registered name (`"RandomScaling"`) or a callable whose first argument is a problem
+            [()].
     """
 
     target: str | Callable[..., Problem]
@@ -150,8 +153,8 @@ class ProblemSpec:
         """Returns the problem.
 
         Raises:
-            UserError: If no target of that name exists, an argument is wrong, or a wrapper
-                has wrappers of its own.
+            UserError: If there is no such target, an argument is wrong, or a wrapper has
+                wrappers itself.
         """
         from l2o.problems import PROBLEMS, WRAPPERS
 

@@ -21,14 +21,15 @@ def mlp_regressor(
 ) -> KerasProblem:
     """A multilayer perceptron with the mean squared error, on scikit-learn's diabetes data.
 
-    353 + 89 patients, 10 features; features and target have mean 0 and variance 1 on the
-    training split, so that a constant has an error of 1.
+    There are 353 + 89 patients with 10 features. Features and target have mean 0 and variance 1
+    on the training split, so a constant prediction has an error of 1.
 
     Args:
         layers: Units of each hidden layer [(20,)].
         activation: Activation of the hidden layers ["sigmoid"].
         batch_size: Examples in a mini-batch [64].
-        shuffle_buffer: How far an example may move in the shuffle [16384].
+        shuffle_buffer: Number of places that an example may move when an epoch is shuffled
+            [16384].
 
     Returns:
         The problem; its parameters are the kernels and biases in the order of layers.

@@ -1,4 +1,4 @@
-"""Problems made of other problems; they compose in any order."""
+"""Problems around other problems; they compose in any order."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from l2o.problems.problem import Batch, Instance, Problem
 
 
 class Wrapper(Problem):
-    """A problem around another: its data, and its own draws beside the inner ones.
+    """A problem around another problem, with the same data and with random draws of its own.
 
     Args:
         problem: The inner problem.
 
     Attributes:
         problem: The inner problem.
-        depth: How many wrappers there are down to the innermost problem, this included.
+        depth: Number of wrappers down to the innermost problem, this one included.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -31,27 +31,27 @@ class Wrapper(Problem):
         self.depth: int = 1 + (problem.depth if isinstance(problem, Wrapper) else 0)
 
     def batches(self, seed: int, start: int, count: int) -> Batch:
-        """See `Problem.batches`; those of the inner problem."""
+        """See `Problem.batches`; returns those of the inner problem."""
         return self.problem.batches(seed, start, count)
 
     def stream(self, seed: int, start: int, count: int) -> Batch:
-        """See `Problem.stream`; those of the inner problem."""
+        """See `Problem.stream`; returns that of the inner problem."""
         return self.problem.stream(seed, start, count)
 
     def generator(self, seed: int) -> np.random.Generator:
-        """Returns the source of this wrapper's own draws for the instance `seed`.
+        """Returns the generator of this wrapper's own draws for an instance.
 
-        Independent of the inner problem's and of every other wrapper's around it.
+        It is independent of those of the inner problem and of the other wrappers around it.
         """
         return seeds.generator(seed, self.depth)
 
 
 class RandomScaling(Wrapper):
-    """f(c * x) from x_0 / c, c = exp(Uniform(-limit, limit)) per instance and coordinate.
+    """f(c * x), started at x_0 / c, with c = exp(Uniform(-limit, limit)) for each coordinate.
 
     Lv, Jiang and Li 2017, "Learning gradient descent: better generalization and longer
-    horizons": an optimizer trained on it learns to cope with gradients of any
-    magnitude. They take 3 for networks and 1 for quadratics.
+    horizons". An optimizer that trains on it learns to cope with gradients of any magnitude.
+    The paper takes 3 for networks and 1 for quadratics. Each instance draws a new c.
 
     Args:
         problem: The inner problem; its parameters are c * x.
@@ -83,11 +83,11 @@ class RandomScaling(Wrapper):
 
 
 class ConvexCombination(Wrapper):
-    """f(x) + (1/n) sum_i (c_i y_i - w_i)^2, over x and y; c_i y_i starts, and w is, N(0, 1).
+    """f(x) + (1/n) sum_i (c_i y_i - w_i)^2 over x and y; w and the start of c y are N(0, 1).
 
     Lv, Jiang and Li 2017, "Learning gradient descent: better generalization and longer
-    horizons": the convex part keeps the training of an optimizer stable. Its coordinates
-    have a random scaling of their own, c = exp(Uniform(-limit, limit)).
+    horizons". The convex part makes meta-training stable. Its coordinates y have their own
+    random scaling, c = exp(Uniform(-limit, limit)).
 
     Args:
         problem: The inner problem.
@@ -115,15 +115,14 @@ class ConvexCombination(Wrapper):
         (*x, y), (w, c, *inner_state) = params, model_state
         loss, inner_state = self.problem.objective(x, inner_state, batch)
         convex = tf.reduce_mean(tf.square(c * y - w))
-        # Keras computes a loss in float32, whatever a model's weights are.
+        # Keras computes a loss in float32, whatever the dtype of the weights.
         return loss + tf.cast(convex, loss.dtype), [w, c, *inner_state]
 
 
 class GradientNoise(Wrapper):
-    """f(x) as it is, each entry of its gradient with N(0, stddev^2) added.
+    """f(x) unchanged, with N(0, stddev^2) added to each entry of its gradient.
 
-    The noise is another one at each evaluation and in each instance, and a function of
-    the instance's seed and of how many evaluations there have been.
+    The noise depends on the seed of the instance and on the number of evaluations so far.
 
     Args:
         problem: The inner problem.
@@ -149,7 +148,7 @@ class GradientNoise(Wrapper):
         for i, x in enumerate(params):
             own_name = tf.random.experimental.stateless_fold_in(name, i)
             noise = tf.random.stateless_normal(tf.shape(x), own_name, 0, self.stddev, x.dtype)
-            # Nothing is added to the value, and the noise to the gradient.
+            # Adds 0 to the value, and the noise to the gradient.
             nothing = tf.reduce_sum(noise * (x - tf.stop_gradient(x)))
             loss += tf.cast(nothing, loss.dtype)
         return loss, [name + tf.constant([0, 1], tf.int32), *inner_state]

@@ -32,7 +32,7 @@ def test_it_has_a_card(name):
     assert f"python train.py --preset {name} " in card
     assert f"\n| periods | {config['strategy']['num_periods']} |\n" in card
     assert f"\n| seed | {config['seed']} |\n" in card
-    assert f"\n| imitated at first | {MAKER['_teachers'](config)} |\n" in card
+    assert f"\n| imitates at first | {MAKER['_teachers'](config)} |\n" in card
     for spec in [*config["problems"], *config["validation_problems"]]:
         assert f"* {MAKER['_problem'](spec)}\n" in card
     results = card.split("\n## Results\n")[1].split("\n## Limits\n")[0]

@@ -79,7 +79,7 @@ def test_an_optimizer_that_is_made_inside_compile(make, tmp_path):
     equal(fit(clone), fit(model))
 
 
-@feature("a float8 model that was saved, whose variables are in another order then")
+@feature("a saved float8 model, which lists its variables in another order")
 def test_a_saved_float8_model(make, tmp_path):
     model = new_model()
     model.quantize("float8")
@@ -205,7 +205,7 @@ def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tm
         equal(model.optimizer.network.get_weights(), rule)
 
 
-@feature("a model that was frozen and saved is loaded, its state skipped with a warning", long=True)
+@feature("a saved model that was frozen: its state is skipped with a warning", long=True)
 def test_a_model_that_was_frozen_before_it_was_saved(make, tmp_path):
     model = new_model(make())
     fit(model)

@@ -29,7 +29,7 @@ from tests.contract.features import (
 )
 
 
-@feature("`apply` and `apply_gradients` in a loop of one's own", long=True)
+@feature("`apply` and `apply_gradients` in a custom training loop", long=True)
 def test_a_loop_of_ones_own(make):
     expected = fit(new_model(make()), epochs=1)
     for method in ("apply", "apply_gradients"):
@@ -173,7 +173,7 @@ def test_a_gradient_of_another_shape(make):
     equal(values([kernel, bias]), values(new_variables()))
 
 
-@feature("a gradient of another shape is refused, where tracing does not know it")
+@feature("a gradient of another shape is refused, even if its shape is unknown while tracing")
 def test_a_gradient_of_another_shape_that_tracing_does_not_know(make):
     (kernel, *_), grads = new_variables(), gradients(new_variables())
     optimizer, expected = make(), new_variables()[:1]

@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file/cache")
     cache.put(KEY, ARRAYS)
-    assert "results are not kept in" in cache.failure
+    assert "results are not cached in" in cache.failure
     assert cache.get(KEY) is None
 
 

@@ -256,7 +256,7 @@ TIED, OUTSIDE = odd_problems.tied, odd_problems.outside
 def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, create):
     problem = make()
     # Two stretches, and groups of two and of one.
-    monkeypatch.setattr(runs, "STRETCH", 3)
+    monkeypatch.setattr(runs, "CHUNK", 3)
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
     monkeypatch.setattr(runs, "SMALL_MODELS_AT_ONCE", 2)
     optimizer = create()
@@ -399,7 +399,7 @@ def test_a_model_that_diverges_with_a_learned_optimizer_does_not_stop_the_others
             f = super().__call__(y_true, y_pred, sample_weight)
             return tf.where(f > limit, np.inf, f)
 
-    monkeypatch.setattr(runs, "STRETCH", 4)
+    monkeypatch.setattr(runs, "CHUNK", 4)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((64, 3)), rng.standard_normal((64, 1))
 

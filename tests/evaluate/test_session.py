@@ -156,7 +156,7 @@ def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_pa
     printed = printed_by(request)
     for words in ("mlp_classifier: layers 2, dataset digits", "2 steps, 1 seed", "SGD", "AdamW"):
         assert words in printed
-    assert "results are not kept in" in printed
+    assert "results are not cached in" in printed
     assert (tmp_path / "dm-digits/eval/mlp_classifier.png").exists()
     (values,) = np.load(tmp_path / "dm-digits/eval/mlp_classifier.npz")["losses/dm-digits"]
     assert values.shape == (2,)

@@ -245,7 +245,7 @@ def test_damage_is_told(tmp_path):
     changed["0"] = changed["0"] + 1
     for damaged in (whole[:-1], whole[:100], b"", pack(changed), pickle.dumps({}), pack({})):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="no saved optimizer, or is damaged"):
+        with pytest.raises(UserError, match="not a saved optimizer, or is damaged"):
             l2o.load(tmp_path)
     shutil.move(path, tmp_path / "optimizer")
     path.mkdir()
@@ -269,8 +269,8 @@ BAD_WEIGHTS = [
     (lambda w: w[:-1], r"Received: \d arrays, of the shapes \[\("),
     (lambda w: [*w, w[0]], r"Received: \d arrays, of the shapes \[\("),
     (lambda w: [*w[:-1], w[-1][..., None]], r"array \d of the shape \(1, 1\) where \(1,\) belongs"),
-    (lambda w: [w[0].astype(np.complex64), *w[1:]], "array 0 of complex64, which are no real"),
-    (lambda w: [w[0].astype(str), *w[1:]], "array 0 of <U.*, which are no real numbers"),
+    (lambda w: [w[0].astype(np.complex64), *w[1:]], "array 0 of complex64, which are not real"),
+    (lambda w: [w[0].astype(str), *w[1:]], "array 0 of <U.*, which are not real numbers"),
     (lambda w: [w[0], w[1] * np.nan, *w[2:]], "array 1 with values that are not finite"),
     (lambda w: [w[0], w[1] + np.float64(1e300), *w[2:]], "array 1 .* not finite in float32"),
 ]

@@ -1,1 +1,1 @@
-"""What an evaluation writes: tables, pictures, a page."""
+"""The output of an evaluation: tables, pictures, a page."""

@@ -1,4 +1,4 @@
-"""One page with everything an evaluation has found, and nothing outside it."""
+"""HTML pages that need no other file and no network."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of cells, the first those of the titles; how many of the next are emphasised."""
+    """Rows of cells, the first with the titles; `emphasised` counts the rows to highlight."""
 
     rows: Sequence[Sequence[str]]
     emphasised: int = 0
 
 
 class Folded(NamedTuple):
-    """A JSON value behind a line that opens it."""
+    """A JSON value that is hidden until the reader opens it."""
 
     title: str
     value: Mapping[str, Any]
@@ -66,12 +66,12 @@ Part = str | Picture | Table | Folded | Code | Heading
 
 
 def page(title: str, subtitle: str, sections: Mapping[str, Iterable[Part]]) -> str:
-    """Returns a page of HTML that needs no other file and no network.
+    """Returns a page of HTML.
 
     Args:
-        title: At the top.
-        subtitle: Under it.
-        sections: Their parts by heading; one without parts is left out.
+        title: Title of the page.
+        subtitle: Line under the title.
+        sections: Parts of each section by heading; a section without parts is left out.
     """
     body = [f"<h1>{escape(title)}</h1>", f'<p class="note">{escape(subtitle)}</p>']
     for heading, parts in sections.items():

@@ -1,4 +1,4 @@
-"""What stands in report.html."""
+"""The content of report.html."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
     """Returns an evaluation as a page of HTML.
 
     Args:
-        evaluation: What was found.
-        pictures: PNG files by what they show: "curves", and if there are "ratios",
+        evaluation: The evaluation.
+        pictures: PNG files by their content: "curves" and, if they exist, "ratios",
             "meta-training" and "updates".
     """
 
     def picture(name: str, caption: str) -> list[html.Part]:
         return [html.Picture(pictures[name], caption)] if name in pictures else []
 
-    found, other = evaluation.found, evaluation.request.seeds
-    seeds = tables.counted(other, "seed")
-    interval = ", with a 95 % interval (bootstrap, paired by seed)" if other > 1 else ""
+    found, count = evaluation.found, evaluation.request.seeds
+    seeds = tables.counted(count, "seed")
+    interval = ", with a 95 % interval (bootstrap, paired by seed)" if count > 1 else ""
     sections: dict[str, list[html.Part]] = {
         "Against the best baseline": [
-            "Mean training loss of the learned optimizer divided by that of the best of the tuned "
-            f"baselines, over {seeds}{interval}. Below 1 the learned optimizer wins.",
+            "Mean training loss of the learned optimizer divided by that of the best baseline, "
+            f"over {seeds}{interval}. Below 1 the learned optimizer wins.",
             html.Table(evaluation.overview()),
             *evaluation.left_out,
             *picture("ratios", "Green: the learned optimizer is better. Purple: it is worse."),
@@ -53,18 +53,20 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
         ),
         "All measures": [
             "Mean, ± standard deviation, over seeds. Losses and accuracies are those of whole "
-            'splits after the last step; "loss at" is that of a mini-batch; the log-loss is the '
-            "mean over all steps of its natural logarithm, the area under that curve. Steps are "
-            f"those until the mean of {WINDOW} mini-batch losses is at the target: what the best "
-            "baseline (*) ends at, unless another was given. A model that ends above its first "
-            "loss has diverged. Time is that of a step of one model, relative to Adam.",
+            'splits after the last step. "at N" is the loss of a mini-batch after N steps. The '
+            "log-loss is the mean over all steps of the natural logarithm of the mini-batch loss, "
+            f"the area under that curve. Steps are counted until the mean of {WINDOW} mini-batch "
+            "losses is at most the target: the final loss of the best baseline (*), unless "
+            "another target was given. A model that ends above its first loss has diverged. Time "
+            "is that of a step of one model, relative to Adam.",
             *(part for one in found for part in _measures(one)),
         ],
         "How the baselines were tuned": [
-            f"By the mean training loss after the last step over {other} other ones, which is "
-            f"shown. The grid is {', '.join(f'{rate(k):g}' for k in range(FIRST, LAST + 1))}, and "
-            "grows by a factor of about 3 at the end at which the best rate is. Momentum is "
-            "SGD with momentum 0.9; all else is as Keras has it.",
+            "The table has the mean training loss after the last step, over as many other seeds. "
+            "The smallest loss chooses the learning rate. The grid is "
+            f"{', '.join(f'{rate(k):g}' for k in range(FIRST, LAST + 1))}. While the best rate is "
+            "at an end, the grid grows there by a factor of about 3. Momentum is SGD with momentum "
+            "0.9. All other options have Keras' defaults.",
             html.Table(_tuning(found)),
         ],
         "How to reproduce": _reproduce(evaluation),
@@ -107,7 +109,7 @@ def _reproduce(evaluation: Evaluation) -> list[html.Part]:
     for i, (label, one) in enumerate(evaluation.learned.items(), start=1):
         parts.append(f"{label}: {one.weights()}.")
         if one.row is not None:
-            parts.append(f"To train it again, save this as config-{i}.json:")
+            parts.append(f"To repeat its training, save this as config-{i}.json:")
             parts.append(html.Folded(f"config-{i}.json", one.run.read_config()))
             words = ["--config", f"config-{i}.json", directory_option(one.given)]
             parts.append(html.Code(command("python", "train.py", *words)))

@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""Pictures of runs and of evaluations."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from l2o.evaluate.probe import Probe
 from l2o.evaluate.runs import Run
 from l2o.train.runs.summary import Row, best_row
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can tell apart too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# More runs than colours: the colours again, in another style.
+# Runs beyond the number of colours repeat the colours in another line style.
 STYLES = ("-", "--", ":")
 BAND = (10, 90)
 _BAND_TITLE = f"median, {BAND[0]} to {BAND[1]} % of seeds"
-# Of a curve: more would be a thick line of noise.
+# Points of a curve; more would give a thick line of noise.
 POINTS = 100
 LARGEST_RATIO = 4.0
-# Above the largest loss at the start.
+# Largest factor of the vertical axis above the largest initial loss.
 LARGEST_RISE = 10.0
 
 
 def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
     """Draws the training loss against the step, a panel for each problem.
 
-    The line is the median over seeds, the band the middle 80 %. Where there are more steps
-    than `POINTS`, each point is the mean of as many mini-batches as make that many points.
+    The line is the median over seeds, the band the middle 80 %. If there are more steps than
+    `POINTS`, each point is the mean of several mini-batches.
 
     Args:
         path: PNG file to write.
-        problems: Runs by label, by the title of their panel; the same labels in each, the most
-            important first: it gets the strongest colour.
+        problems: For each title of a panel, the runs by label. All panels have the same labels,
+            the most important first, which gets the strongest colour.
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -49,7 +49,7 @@ def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
     rows = -(-len(problems) // columns)
     alone = len(problems) == 1
     size = (7, 4.2) if alone else (3.1 * columns, 2.5 * rows + 0.5)
-    # With less of a pad a title touches the numbers above it.
+    # With less padding, a title touches the numbers above it.
     layout = ConstrainedLayoutEngine(h_pad=0.08)
     figure = Figure(figsize=size, dpi=150, layout=layout)
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
@@ -75,7 +75,7 @@ def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
 
 def _curve(axes: Any, losses: np.ndarray, i: int, label: str) -> None:
     colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
-    # A diverged model counts as the worst, so that it widens the band.
+    # A model that diverged counts as the worst one, so it widens the band.
     losses = np.where(np.isfinite(losses), losses, np.inf)
     top = np.max(losses[np.isfinite(losses)], initial=1.0)
     width = -(-losses.shape[1] // POINTS)
@@ -87,9 +87,9 @@ def _curve(axes: Any, losses: np.ndarray, i: int, label: str) -> None:
     axes.fill_between(
         steps, np.minimum(low, top), np.minimum(high, top), color=colour, alpha=0.2, lw=0
     )
-    # One step makes no line.
+    # A single step gives no line.
     marker = "o" if len(steps) == 1 else ""
-    # Wider and further below, so that equal curves are all seen.
+    # Later curves are wider and lie below, so that equal curves are all visible.
     axes.plot(
         steps, median, style, marker=marker, color=colour, label=_plain(label),
         lw=1.4 + 0.3 * min(i, 6), zorder=3 - 0.01 * i,
@@ -101,7 +101,7 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
 
     Args:
         path: PNG file to write.
-        values: Ratio by optimizer, by problem; one that is not finite reads `diverged`.
+        values: For each problem, the ratio by optimizer; one that is not finite reads `diverged`.
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -115,7 +115,7 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     size = (2.6 + max(1.3, 0.085 * longest) * len(optimizers), max(2.6, 1.1 + 0.25 * len(problems)))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    # Beyond, a colour could say no more; green and purple differ for everybody.
+    # Larger ratios all have the same colour. Everybody can tell green from purple.
     norm = LogNorm(1 / LARGEST_RATIO, LARGEST_RATIO)
     shown = np.clip(np.where(np.isfinite(table), table, np.inf), 1 / LARGEST_RATIO, LARGEST_RATIO)
     image = axes.imshow(shown, cmap="PRGn_r", norm=norm, aspect="auto")
@@ -138,13 +138,13 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
 def updates(path: Path, probes: Mapping[str, Probe], adam_rate: float) -> None:
     """Draws the size of updates against that of gradients, a panel for each optimizer.
 
-    The line is the median change of gradients of about one size, the band the middle 80 %; a
-    colour for each of three stretches of the training.
+    The line is the median update for gradients of about the same size, the band the middle 80 %.
+    There is a colour for each of three ranges of steps.
 
     Args:
         path: PNG file to write.
-        probes: By the title of their panel.
-        adam_rate: Drawn as Adam's first change, which has that size whatever the gradient.
+        probes: Probes by the title of their panel.
+        adam_rate: Size of Adam's first update, which is the same for all gradients.
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -156,14 +156,14 @@ def updates(path: Path, probes: Mapping[str, Probe], adam_rate: float) -> None:
     for axes, (title, found) in zip(panels, probes.items(), strict=True):
         _tidy(axes, title)
         steps = len(found.gradients)
-        stretch = max(1, steps // 10)
+        count = max(1, steps // 10)
         drawn: list[float] = []
-        firsts = sorted({0, (steps - stretch) // 2, steps - stretch})
+        firsts = sorted({0, (steps - count) // 2, steps - count})
         for i, first in enumerate(firsts):
-            own = slice(first, first + stretch)
+            own = slice(first, first + count)
             x, low, median, high = _by_size(found.gradients[own], found.updates[own])
             drawn.extend(x[np.isfinite(median)])
-            label = f"steps {first + 1} to {first + stretch}"
+            label = f"steps {first + 1} to {first + count}"
             axes.fill_between(x, low, high, color=COLOURS[i], alpha=0.2, lw=0)
             axes.plot(x, median, "-o", ms=3, color=COLOURS[i], label=label, lw=1.6)
         if not drawn:
@@ -183,16 +183,16 @@ def updates(path: Path, probes: Mapping[str, Probe], adam_rate: float) -> None:
 
 
 def _by_size(gradients: np.ndarray, changes: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns the middle of each half decade of gradients, and percentiles of its changes."""
+    """Returns the middle of each half decade of gradients and percentiles of the updates there."""
     used = (gradients > 0) & (changes > 0) & np.isfinite(gradients) & np.isfinite(changes)
     gradients, changes = gradients[used], changes[used]
     bins = np.floor(2 * np.log10(gradients))
-    # Of a few there is no band to speak of.
+    # Percentiles of only a few updates mean nothing.
     least = max(3, len(bins) / 200)
     rows: list[list[float]] = []
     for one in np.arange(bins.min(), bins.max() + 1) if len(bins) else ():
         own = changes[bins == one]
-        # A line stops where there are too few.
+        # NaN interrupts the line.
         found = np.percentile(own, (BAND[0], 50, BAND[1])) if len(own) >= least else [np.nan] * 3
         rows.append([10 ** ((one + 0.5) / 2), *found])
     return tuple(np.array(rows).reshape(-1, 4).T)
@@ -203,8 +203,8 @@ def sweep_curve(path: Path, runs: Mapping[float, Run], title: str) -> None:
 
     Args:
         path: PNG file to write.
-        runs: By learning rate; one with a model that diverged is a cross at the top.
-        title: Above the picture.
+        runs: Runs by learning rate; one with a model that diverged is a cross at the top.
+        title: Title of the picture.
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -242,9 +242,9 @@ def meta_training(
 
     Args:
         path: PNG file to write.
-        histories: Rows of each run, by the title of its panel. A cross marks a period in which
-            a validation diverged, a dashed line a new stage.
-        marked: The period of each run that gets a dot; None: the best [None].
+        histories: Rows of each run by the title of its panel. A cross marks a period whose
+            validation diverged, and a dashed line the start of a stage.
+        marked: The row of each run that gets a dot; None: the best one [None].
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -257,7 +257,7 @@ def meta_training(
         colour = COLOURS[i % len(COLOURS)]
         for stage in sorted({row.stage for row in rows}):
             own = [k for k, row in enumerate(rows) if row.stage == stage]
-            # What a stage starts from stands where the period before has ended.
+            # The first loss of a stage is drawn at the end of the period before it.
             first = [] if rows[own[0]].start_loss is None else [rows[own[0]].start_loss]
             x = [own[0]] * len(first) + [k + 1 for k in own]
             y = np.array([*first, *(rows[k].validation_loss for k in own)], float)
@@ -303,7 +303,7 @@ def _tidy(axes: Any, title: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Returns a text as matplotlib takes it: a $ is no formula, and a _ at the start no secret."""
+    """Returns a text that matplotlib shows unchanged: no formulas, no hidden labels."""
     return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 
@@ -316,19 +316,19 @@ def _number(value: float) -> str:
 def _log_scale(axes: Any, values: list[np.ndarray]) -> None:
     if any((np.isfinite(v) & (v > 0)).any() for v in values):
         axes.set_yscale("log")
-        # One that explodes would press all others into a line.
+        # A loss that explodes would squeeze all other curves into a line.
         first = np.concatenate([v[..., 0].ravel() for v in values])
         most = LARGEST_RISE * np.max(first[np.isfinite(first)], initial=0.0)
         if 0 < most < axes.get_ylim()[1]:
             axes.set_ylim(top=most)
-    else:  # nothing a logarithm could show
+    else:  # a logarithm could show nothing
         axes.text(0.5, 0.5, "every model diverged", transform=axes.transAxes, ha="center")
 
 
 def _save(figure: Any, path: Path) -> None:
     picture = io.BytesIO()
     with warnings.catch_warnings():
-        # Of a name in a script that the font lacks.
+        # A name may have letters that the font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(picture, format="png")
     write_atomically(path, picture.getvalue())

@@ -1,4 +1,4 @@
-"""Runs and comparisons as numbers for people and for programs."""
+"""Runs and comparisons as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Returns mean and spread over seeds of the final measurements.
+    """Returns mean and spread over seeds of the final measures, as JSON values.
 
     Args:
-        run: What to summarise.
+        run: The run.
 
     Returns:
-        Per measure that was taken mean, standard deviation (n - 1; null for one seed) and
-        the values themselves; and how many models diverged. Values that are not finite
-        are null.
+        For each measure that was taken the mean, the standard deviation (n - 1; null for one
+        seed) and the values; also the number of models that diverged. Values that are not
+        finite are null.
     """
     found: dict[str, Any] = {"diverged": int(metrics.diverged(run).sum())}
     for name in _taken([run]):
@@ -47,10 +47,10 @@ def table(runs: Mapping[str, Run]) -> str:
     """Returns an aligned table of mean and standard deviation over seeds.
 
     Args:
-        runs: By the label of their row.
+        runs: Runs by the label of their row.
 
     Returns:
-        Lines without a newline at the end, a column for each measure that was taken; a
+        Lines without a newline at the end, with a column for each measure that was taken. A
         loss that is not finite for some models reads `3 of 10 diverged`.
     """
     taken = _taken(list(runs.values()))
@@ -61,7 +61,7 @@ def table(runs: Mapping[str, Run]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells as lines, the first one underlined."""
+    """Returns rows of cells as aligned lines; the first row is underlined."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -74,11 +74,11 @@ def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
     """Returns a comparison as the cells of a table, one row for each optimizer.
 
     Args:
-        comparison: What is shown.
-        brief: Only what a terminal has room for [False].
+        comparison: The comparison.
+        brief: Whether to leave out columns that do not fit on a terminal [False].
 
     Returns:
-        The titles, then the learned optimizers and the baselines, the best of which has a *.
+        The titles, then the learned optimizers and the baselines; the best baseline has a *.
     """
     entries = comparison.entries()
     measured = {
@@ -105,7 +105,7 @@ def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
 
 
 def ratio_text(ratio: metrics.Ratio) -> str:
-    """Returns `0.70 [0.62, 0.79]`; `diverged` where it is not finite."""
+    """Returns a ratio as `0.70 [0.62, 0.79]`, or `diverged` if it is not finite."""
     if not math.isfinite(ratio.value):
         return "diverged"
     if ratio.low is None or ratio.high is None:
@@ -114,16 +114,16 @@ def ratio_text(ratio: metrics.Ratio) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Returns `1 seed`, `10 seeds`."""
+    """Returns a number with its noun: `1 seed`, `10 seeds`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
-    """Returns a comparison as JSON has it, every number of every seed but the curves.
+    """Returns every number of a comparison except the loss curves, as JSON values.
 
     Args:
-        comparison: What is written.
-        seeds: How many each optimizer trained.
+        comparison: The comparison.
+        seeds: Number of models that each optimizer trained.
     """
     optimizers: dict[str, Any] = {}
     for label, entry in comparison.entries().items():
@@ -145,7 +145,7 @@ def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
 
 
 def curves(comparison: Comparison) -> dict[str, np.ndarray]:
-    """Returns what `content` leaves out: by label [seeds, steps], all mini-batch losses."""
+    """Returns the loss curves by label: all mini-batch losses, [seeds, steps]."""
     return {f"losses/{label}": entry.run.losses for label, entry in comparison.entries().items()}
 
 
@@ -163,8 +163,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _taken(runs: Sequence[Run]) -> list[str]:
-    # The accuracy of a regression and the loss on a test split that is none are NaN
-    # everywhere; the training loss is always taken.
+    # Measures that were not taken are NaN everywhere, such as the accuracy of a regression. The
+    # training loss is always taken.
     return [
         name
         for name in FINAL
@@ -177,15 +177,14 @@ def _cell(name: str, values: np.ndarray) -> str:
         return f"{lost} of {len(values)} diverged"
     mean, spread = float(np.mean(values)), _deviation(values)
     if name.endswith("accuracy"):
-        # Of training it is 100 % more often than not.
+        # The training accuracy is often 100 %, so its spread is left out.
         more = "" if spread is None or name.startswith("train") else f" ± {100 * spread:.1f}"
         return f"{100 * mean:.1f}{more} %"
     if name.startswith("loss_at"):
         return f"{mean:.2g}"
     if name == "log_area":
         return f"{mean:.2f}"
-    # A loss that explodes without overflowing would need forty columns as a decimal, and a
-    # tiny one would be 0.
+    # As a decimal, an exploding loss would need forty columns, and a tiny one would be 0.
     usual = 0.01 <= max(mean, spread or 0) < 1000
     text = f"{mean:.4f}" if usual else f"{mean:.3g}"
     if spread is None:
@@ -194,7 +193,7 @@ def _cell(name: str, values: np.ndarray) -> str:
 
 
 def _steps_text(values: np.ndarray) -> str:
-    # The median seed may be one that never gets there.
+    # The median seed may never reach the target.
     median = float(np.quantile(values, 0.5, method="inverted_cdf"))
     return f"{median:,.0f}" if math.isfinite(median) else "never"
 
@@ -208,7 +207,7 @@ def _short(value: float) -> str:
 
 
 def _spread_of(values: np.ndarray) -> dict[str, Any]:
-    with np.errstate(invalid="ignore"):  # inf - inf: not finite is an answer here
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is a valid result here
         mean = float(np.mean(values))
     return {"mean": mean, "std": _deviation(values), "values": [float(v) for v in values]}
 

@@ -1,4 +1,4 @@
-"""The files an evaluation writes: numbers, pictures and one page with all of it."""
+"""Writes the files of an evaluation: numbers, pictures and a page with all of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def write(evaluation: Evaluation) -> None:
     """Writes results, pictures and report.html.
 
     Args:
-        evaluation: What was found.
+        evaluation: The evaluation.
 
     Raises:
-        UserError: If that is not possible.
+        UserError: If a file cannot be written.
     """
     directory = evaluation.place.path
     try:
@@ -57,7 +57,7 @@ def _results(evaluation: Evaluation) -> None:
 
 
 def _pictures(evaluation: Evaluation) -> dict[str, Path]:
-    """Returns the files by what they show; what there is nothing of is left out."""
+    """Draws the pictures that there is data for; returns their files by content."""
     name, learned, comparisons = evaluation.name, evaluation.learned, evaluation.found
     found = {"curves": _path(evaluation, name, ".png")}
     pictures.loss_curves(found["curves"], {titled(one): _runs(one) for one in comparisons})
@@ -81,7 +81,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, Path]:
 
 
 def _runs(one: Comparison) -> dict[str, Run]:
-    """Returns runs by label; those of baselines without a rate, which differs by problem."""
+    """Returns runs by label; labels of baselines have no rate, which differs by problem."""
     names = [baseline.label for baseline in BASELINES]
     runs = {label: entry.run for label, entry in one.learned.items()}
     baselines = [entry.run for entry in one.baselines.values()]

@@ -1,4 +1,4 @@
-"""The options of every rule that applies one LSTM stack to all coordinates alike."""
+"""The base class of the rules that apply one LSTM stack to every coordinate alike."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from l2o.options import Activation, Initializer, Layers, LearningRate
 
 
 class LSTMOptimizer(TrainableOptimizer):
-    """Base of the rules built on a stack of LSTM cells.
+    """Base of the rules that apply one stack of LSTM cells to every coordinate.
 
     Args:
         learning_rate: See `TrainableOptimizer` [1.0].
         layers: Units of each LSTM layer [(20, 20)].
         activation: Activation of the cells ["tanh"].
-        recurrent_activation: Activation of their gates ["sigmoid"].
+        recurrent_activation: Activation of the gates ["sigmoid"].
         use_bias: Whether the cells have biases [True].
         kernel_initializer: Initializer of the input weights ["glorot_uniform"].
         recurrent_initializer: Initializer of the recurrent weights ["orthogonal"].
@@ -60,7 +60,7 @@ class LSTMOptimizer(TrainableOptimizer):
         projection: int | None = None,
         readouts: Sequence[keras.layers.Dense] | None = None,
     ) -> CoordinatewiseLSTM:
-        """Returns the network these options describe, see `CoordinatewiseLSTM`."""
+        """Returns the network that the options describe, see `CoordinatewiseLSTM`."""
         return CoordinatewiseLSTM(
             features,
             self.layers,
