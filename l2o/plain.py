@@ -148,8 +148,8 @@ def respelled(config: Mapping[str, Any]) -> dict[str, Any]:
         given = owner.get(last, value)
         if type(given) is not type(value) or given != value:
             raise UserError(
-                f"{'/'.join(place)} is {given!r} and this, another spelling of it, {value!r}: "
-                "expected one value",
+                f"{'/'.join(place)} is {_json(given)} and this, another spelling of it, "
+                f"{_json(value)}: expected one value",
                 "/".join(spelling),
             )
         config[section] = {key: v for key, v in config[section].items() if key != name}
@@ -158,3 +158,7 @@ def respelled(config: Mapping[str, Any]) -> dict[str, Any]:
         else:
             config[last] = value
     return config
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=repr)

@@ -73,8 +73,7 @@ def test_the_estimator_has_the_options_of_the_config():
         config = resolve_config(
             {"problems": [{"target": "Booth"}], "estimator": {"second_derivatives": value}}
         )
-        steps = build_training(config).steps
-        assert [step.second_derivatives for step in steps] == [value]
+        assert build_training(config).estimator.second_derivatives == value
 
 
 def test_learned_weights_start_from_the_seed():

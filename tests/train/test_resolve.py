@@ -182,7 +182,7 @@ def test_two_choices_of_a_strategy_are_refused():
         "strategy_constructor": "Simple",
         "strategy": {"strategy_constructor": "CurriculumLearning"},
     }
-    with pytest.raises(UserError, match=r"strategy/strategy_constructor: .*'Simple'.*one value"):
+    with pytest.raises(UserError, match=r'strategy/strategy_constructor: .*"Simple".*one value'):
         resolve_config(config)
     config["strategy"]["strategy_constructor"] = "Simple"
     assert resolve_config(config)["strategy_constructor"] == "Simple"

@@ -134,6 +134,7 @@ class Training:
         expect(TrainableOptimizer, optimizer, "optimizer")
         expect(LossArgs, loss_args, "loss_args")
         check_step_weights(unroll_weights)
+        check_value(bool, second_derivatives, "training/second_derivatives")
         self.estimator = _estimator(estimator, second_derivatives)
         self.replicas = replicas or Replicas()
         if batch_of_problems % self.replicas.count:

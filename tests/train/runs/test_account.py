@@ -340,7 +340,7 @@ def test_an_account_of_before_estimators_is_the_same(tmp_path, value):
     del old["estimator_constructor"]
     old["training"] |= old.pop("estimator")
     run.write_account(old)
-    with pytest.raises(UserError, match=r"which estimator/second_derivatives"):
+    with pytest.raises(UserError, match=r"; estimator/second_derivatives \("):
         make(tmp_path, second_derivatives=not value).train()
     assert len(make(tmp_path, second_derivatives=value, strategy={"num_periods": 2}).train()) == 2
 

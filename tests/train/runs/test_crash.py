@@ -77,7 +77,9 @@ def go_on(directory, keep):
         if not run.exists():
             run.write_config({"seed": 0})
         if run.read_account() is None:
-            run.write_account({"seed": 0})
+            run.write_account(
+                {name: {} for name in ("network", "training", "loss_args", "optimizer", "strategy")}
+            )
         rows = run.last_kept()
         run.prune(keep)
         state = run.read_checkpoint(0, rows[-1].period)["network/0"] if rows else np.zeros(3)
