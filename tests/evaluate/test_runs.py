@@ -255,7 +255,7 @@ TIED, OUTSIDE = odd_problems.tied, odd_problems.outside
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, create):
     problem = make()
-    # Two stretches, and groups of two and of one.
+    # Two chunks of steps, and groups of two models and of one.
     monkeypatch.setattr(runs, "CHUNK", 3)
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
     monkeypatch.setattr(runs, "SMALL_MODELS_AT_ONCE", 2)
