@@ -15,7 +15,7 @@ from l2o.errors import UserError
 from l2o.inner.rule import Rule
 from l2o.keras_optimizers import OptimizerSpec
 from l2o.optimizer import TrainableOptimizer
-from l2o.options import PYTHON_ONLY, Count, Probability, check_given, expect
+from l2o.options import PYTHON_ONLY, Count, Probability, check_given, check_value, expect
 from l2o.problems import Problem, ProblemSpec
 from l2o.problems.contract import check_problem
 from l2o.train.distributed.devices import Replicas
