@@ -125,6 +125,7 @@ def test_mixed_parameters_keep_state_shapes_and_dtypes_step_after_step(optimizer
     assert_finite([params, state])
 
 
+@pytest.mark.xla
 def test_apply_and_tf_function_equal_eager_updates_on_mixed_parameters(optimizer):
     params, traced = mixed_params(), mixed_params()
     variables = [keras.Variable(p, dtype=p.dtype.name) for p in params]
@@ -157,6 +158,7 @@ def test_update_assigns_nothing(optimizer):
     assert_same(before, optimizer.network.get_weights(), rtol=0)
 
 
+@pytest.mark.xla
 @pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])
 def test_fit_equals_the_pure_path(optimizer, problem, eager):
     model = problem.model(7)
@@ -208,6 +210,7 @@ def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     assert moved == (odd_problems.TAKING if outside else [True] * len(moved))
 
 
+@pytest.mark.xla
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30], ids=["zero", "tiny", "huge"])
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3)], ids=str)
 def test_extreme_gradients_stay_finite(optimizer, scale, shape):

@@ -17,7 +17,14 @@ import keras
 import pytest
 import tensorflow as tf
 
+from l2o.optimizer import TrainableOptimizer
+
 gc.set_threshold(50_000, 50, 50)
+
+# XLA takes longer to compile a rule than most tests take to run it. A test of what is compiled is
+# marked with `xla`; scripts that tests start compile as they do for users.
+COMPILED = "L2O_XLA" in os.environ
+TrainableOptimizer.xla = COMPILED
 
 # Two logical devices, so that one machine can test what happens on several.
 tf.config.set_logical_device_configuration(
@@ -31,6 +38,12 @@ def _what_stays_is_not_looked_at_again():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _compiled_where_it_is_asked_for(request, monkeypatch):
+    if request.node.get_closest_marker("xla"):
+        monkeypatch.setattr(TrainableOptimizer, "xla", True)
 
 
 @pytest.fixture(autouse=True)

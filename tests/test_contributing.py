@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.inner.rule import Rule
+from l2o.inner.trajectory import Carry
 from l2o.options import resolve
-from l2o.problems import ProblemSpec
+from l2o.problems import ProblemSpec, Rosenbrock
 from l2o.train import LossArgs, RunDirectory, Runner, Training
+from l2o.train.estimators import TruncatedBackprop
+from l2o.train.losses.meta import MetaLoss
 from tests.pages import run
 
 
@@ -66,3 +70,34 @@ def test_the_strategy_as_the_page_runs_it(examples, directory):
 def test_the_python_api(examples, directory):
     (row,) = RunDirectory(directory / "run").rows()
     assert row.inner_steps == 20 * 25
+
+
+def test_the_estimator_as_the_page_runs_it(examples):
+    (row,) = examples[4]["rows"]
+    assert (row.unrolls, row.dropped) == (8, 0)
+
+
+def test_the_estimator_agrees_with_backpropagation(examples):
+    # Of one learned weight w the estimate is dL/dw e^2 / sigma^2, but for terms of order e^3.
+    sigma, seed = 1e-3, 5
+    rule = Rule(examples[0]["ScaledSignOptimizer"](start=0.1))
+    problem = Rosenbrock()
+    carry = Carry(*problem.init(0), ())
+    loss = MetaLoss(LossArgs(use_log_objective=False, scale_objective=False))
+
+    def gradient(estimator):
+        bound = estimator.for_problem(rule, problem)
+
+        @tf.function
+        def estimate():
+            state = bound.init(carry, 0)
+            return bound.estimate(
+                rule.values(), loss, state, (), tf.constant(3), tf.constant(seed)
+            ).gradients[0]
+
+        return float(tf.squeeze(estimate()))
+
+    noise = float(tf.squeeze(tf.random.stateless_normal([1, 1], [seed, 0], stddev=sigma)))
+    expected = gradient(TruncatedBackprop()) * (noise / sigma) ** 2
+    found = gradient(examples[4]["EvolutionStrategies"](sigma=sigma))
+    np.testing.assert_allclose(found, expected, rtol=0.02)

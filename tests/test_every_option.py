@@ -23,7 +23,7 @@ import l2o
 import train as train_script
 from config.overrides import merge_overrides
 from l2o.inner.batched import take
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, datasets, regressors
 from l2o.problems.keras_model import Picked
 from l2o.train import ESTIMATORS, STRATEGIES, RunDirectory, join, resolve_config
@@ -145,12 +145,7 @@ class Run(NamedTuple):
         return np.concatenate([m.numpy().ravel() for m in moments]) / (1 - 0.9)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _not_compiled(graphs_as_traced):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
-        yield
+pytestmark = pytest.mark.usefixtures("graphs_as_traced")
 
 
 def run(*overrides, constructor="DM", strategy="Simple", prepare=None, validates=False):

@@ -18,7 +18,7 @@ import l2o
 from config.overrides import DEFAULT, merge_all, merge_overrides, read_json
 from l2o.disk.packing import pack, seal, unpack, unseal
 from l2o.errors import UserError
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.train import (
@@ -40,13 +40,6 @@ fuzz = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _not_compiled():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
-        yield
 
 
 def refused(action):

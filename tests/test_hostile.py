@@ -16,7 +16,6 @@ import l2o
 from config.overrides import merge_all
 from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.train import RunDirectory, resolve_config
 from l2o.train.session import start
 from tests.running import build_runner
@@ -32,7 +31,6 @@ JOB = {
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     """In a folder `here`, beside which nothing may appear."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -47,7 +45,6 @@ def go_on(run, **strategy):
 def original(tmp_path_factory):
     """The directory of a run that was trained, to be copied."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
         patch.chdir(tmp_path_factory.mktemp("trained"))
         start({**JOB, "directory": "run"})
         return Path("run").absolute()

@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 from config.overrides import PRESETS, merge_all, preset_names
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer import OPTIMIZERS
 from l2o.train import build_training, resolve_config
 from tests.running import build_runner
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _not_compiled(graphs_as_traced):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
-        yield
+pytestmark = pytest.mark.usefixtures("graphs_as_traced")
 
 
 TINY = [

@@ -5,7 +5,6 @@ optimizer, through the same assertions. docs/keras.md has them as a table.
 """
 
 import inspect
-import os
 from typing import NamedTuple
 
 import keras
@@ -18,7 +17,6 @@ from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
 
 # Compiling takes longer than these tests; `make test-slow` runs them with it.
-COMPILED = "L2O_XLA" in os.environ
 
 LEARNED = sorted(OPTIMIZERS.entries)
 COLUMNS = ["Adam", *LEARNED]

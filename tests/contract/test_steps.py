@@ -329,7 +329,6 @@ def test_an_optimizer_from_outside_of_a_strategy_is_refused(make):
 
 
 def test_nothing_here_keeps_a_model_that_was_trained(monkeypatch):
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     optimizer = l2o.load("scale-hierarchical-digits")
     model.compile(optimizer=optimizer, loss="mse")

@@ -15,9 +15,7 @@ CASE = resolved(Case("small", "mlp_classifier", {"layers": [2], "batch_size": 25
 
 @pytest.fixture(scope="module")
 def optimizers():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
-        yield {"one": l2o.DMOptimizer(layers=(2,)), "two": l2o.RNNPropOptimizer(layers=(2,))}
+    return {"one": l2o.DMOptimizer(layers=(2,)), "two": l2o.RNNPropOptimizer(layers=(2,))}
 
 
 @pytest.fixture(scope="module")

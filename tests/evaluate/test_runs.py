@@ -260,9 +260,6 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, creat
     monkeypatch.setattr(runs, "MODELS_AT_ONCE", 2)
     monkeypatch.setattr(runs, "SMALL_MODELS_AT_ONCE", 2)
     optimizer = create()
-    if not isinstance(optimizer, l2o.DMOptimizer):
-        # The others would mostly wait for the compiler.
-        monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     for weight in getattr(optimizer, "network", keras.Layer()).trainable_variables:
         weight.assign(weight + 0.05)
     told = []
@@ -293,7 +290,6 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, creat
 )
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_a_weight_outside_of_the_loss_is_what_fit_makes_of_it(monkeypatch, create, models):
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     problem, optimizer = OUTSIDE(), create()
     loop = loops.loop_for(problem, optimizer, models, rated=False)
     loop.start([problem.init(k) for k in range(models)], None)

@@ -45,7 +45,6 @@ def evaluated(tmp_path_factory):
     cwd, before = tmp_path_factory.mktemp("evaluated"), os.getcwd()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
         patch.setenv("L2O_CACHE", str(cwd / "cache"))
         printed = printed_by(REQUEST)
     assert os.getcwd() == before
@@ -149,7 +148,6 @@ def test_asked_again_nothing_is_computed_and_all_is_the_same(evaluated, monkeypa
 
 def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("L2O_CACHE", str(tmp_path / "file/cache"))
     request = REQUEST._replace(given=["dm-digits"], problems=None, steps=2, seeds=1)
@@ -210,7 +208,6 @@ def test_a_problem_of_a_suite_that_cannot_be_built_is_left_out(monkeypatch, tmp_
 
     made, compared = [], session.compare
     monkeypatch.setattr(session, "compare", compare)
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     options = {"dataset": "wine", "batch_size": 32, "layers": [2]}
     printed = printed_by(
         Request(["dm-digits"], suite="generalization", options=options, steps=2, seeds=1)

@@ -19,11 +19,6 @@ VALUES = {
 KINDS = {"DM": l2o.DMOptimizer, "ScaleHierarchical": l2o.ScaleHierarchicalOptimizer}
 
 
-@pytest.fixture(autouse=True)
-def _without_xla(monkeypatch):
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
-
-
 def trained(kind, order, steps, **options):
     """An optimizer that has taken steps on variables in an order, and the variables by name."""
     keras.utils.set_random_seed(0)

@@ -129,7 +129,6 @@ def test_what_is_no_problem_is_told_where_it_stands(given):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_every_float_type_is_trained_on(dtype, monkeypatch):
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     params = [tf.Variable([1, 2], dtype=dtype), tf.constant(1, dtype)]
     model_state = (np.zeros(2), tf.constant(0))
 

@@ -159,7 +159,6 @@ def test_other_arguments_are_told_too(made, tmp_path):
 
 
 def test_keras_optimizers_train_as_their_specs_do(monkeypatch):
-    monkeypatch.setattr(l2o.optimizer.TrainableOptimizer, "xla", False)
     schedule = {
         "class_name": "ExponentialDecay",
         "config": {"initial_learning_rate": 0.1, "decay_steps": 2, "decay_rate": 0.5},

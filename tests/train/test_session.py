@@ -10,7 +10,6 @@ import l2o
 from config.overrides import merge_overrides
 from l2o import keras_optimizers
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.train import RunDirectory, session
 from l2o.train.session import start
 
@@ -22,11 +21,6 @@ BASE = {
 SIMPLE = {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2}
 TRAINED = ["strategy/num_periods=2", "strategy/unroll_distribution=1"]
 CURRICULUM = {"min_periods": 1, "epochs_per_period": 1, "schedule": [2, 3, 4, 5]}
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 def config(path, strategy="Simple", *overrides):
@@ -167,9 +161,7 @@ def test_what_has_been_trained_does_not_change(trained, overrides, paths):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
-        return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
+    return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
 
 
 def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):

@@ -7,15 +7,8 @@ import tensorflow as tf
 import l2o
 from l2o import seeds
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import LossArgs, Training
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 class Parabola(Problem):

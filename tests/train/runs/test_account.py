@@ -12,7 +12,6 @@ import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Booth, Matyas, Quadratic, RandomScaling, keras_problem
 from l2o.train import (
     BaseStrategy,
@@ -33,12 +32,6 @@ from l2o.train.strategies.schedules import Fixed
 from tests.running import build_runner
 
 X = np.arange(24.0).reshape(8, 3)
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 def adam(rate):
@@ -88,9 +81,7 @@ def content(directory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainableOptimizer, "xla", False)
-        make(directory).train()
+    make(directory).train()
     return directory
 
 

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem, ProblemSpec
 from l2o.train import LossArgs, RunDirectory, Runner, SimpleStrategy, Training
 from l2o.train.runs.summary import Row
@@ -16,12 +15,6 @@ from l2o.train.strategies.schedules import Fixed
 from tests.train.outer.test_training import TEACHERS, Parabola
 
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.01}}
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 def make(directory=None, seed=0, periods=3, training=None, sizes=(7,), **options):
@@ -231,7 +224,6 @@ class Flat(Problem):
 @pytest.mark.parametrize("name", sorted(l2o.optimizer.OPTIMIZERS.entries))
 def test_where_every_gradient_is_zero_training_goes_on(name):
     optimizer = l2o.optimizer.OPTIMIZERS.entries[name]()
-    optimizer.xla = False
     before = optimizer.network.get_weights()
     made = Training(optimizer, [Flat()], ADAM, LossArgs(), repeat=3)
     strategy = SimpleStrategy(num_periods=1, epochs_per_period=1, validation_unroll=2)

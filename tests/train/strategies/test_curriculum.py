@@ -8,18 +8,11 @@ import tensorflow as tf
 
 import l2o
 from l2o.errors import UserError
-from l2o.optimizer import TrainableOptimizer
 from l2o.problems import ProblemSpec
 from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Runner, Training
 from l2o.train.runs.summary import Row, best_row
 from l2o.train.strategies.base import Finished, Period
 from tests.train.outer.test_training import TEACHERS, Parabola
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    """These runs are so short that they would mostly wait for XLA's compiler."""
-    monkeypatch.setattr(TrainableOptimizer, "xla", False)
 
 
 def rows(*stages):
