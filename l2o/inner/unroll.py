@@ -44,9 +44,9 @@ class Unroll:
     As in `fit`, parameters that the objective does not depend on do not change, and neither
     does their part of the optimizer's state.
 
-    One optimizee has no axis of optimizees, although it could be K = 1 of the same axis. An
-    axis would change what XLA and the matrix products compute in the last bits, and it would
-    need masks that a loop of one optimizee does not: that loop ends with its optimizee.
+    One optimizee has no axis of optimizees. As K = 1 of that axis it would take 5 to 15 per cent
+    longer (an MLP of 64 inputs, DM and ScaleHierarchical), and ScaleHierarchical's results
+    would differ in the last bits.
 
     Args:
         rule: The learned optimizer's update rule.
