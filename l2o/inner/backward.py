@@ -1,10 +1,10 @@
 """The backward pass of an unroll: one update after the other, each of them recomputed.
 
-With x_t the parameters, s_t the optimizer's state, f_t the objective and g_t its gradient
-before update t, and d_ the derivative of a loss by what follows it,
+Before update t, let x_t be the parameters, s_t the optimizer's state, f_t the objective, g_t its
+gradient and H_t its Hessian. Let w be the learned weights, and d_v the derivative of the loss by v.
 
     d_x_t+1 += d_f_t+1 g_t+1
-    (d_w, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (d_x_t+1, d_s_t+1)
+    (d_w +=, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (d_x_t+1, d_s_t+1)
     d_x_t = d_x_t+1 [+ H_t d_g_t, with second derivatives]
 
 Without second derivatives nothing here connects one coordinate with another: the forward pass

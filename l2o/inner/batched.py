@@ -60,7 +60,7 @@ def one_of(optimizee: Optimizee, nest: Any, axes: int = 0) -> Any:
     return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[skip:], t.dtype), nest)
 
 
-def gradients_of(
+def gradient_kinds_of(
     optimizee: Optimizee, params: Any, model_state: Any, batch: Any, axes: int = 0
 ) -> tuple[Gradient, ...]:
     """Returns `Problem.gradient_kinds`, which are the same for all optimizees.
@@ -113,7 +113,7 @@ def value_and_gradients(
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(params)
-        # A gather has a sparse gradient, a reshape a dense one.
+        # The reshape makes each gradient dense, even if the objective gathers rows of a parameter.
         dense = [tf.reshape(p, tf.shape(p)) for p in params]
         f, model_state = optimizee.objective(dense, model_state, batch)
     grads = tape.gradient(f, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)

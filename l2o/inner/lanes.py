@@ -17,8 +17,8 @@ import tensorflow as tf
 from l2o.optimizer import TrainableOptimizer
 
 Tensors = list[tf.Tensor]
-# Coordinates in a lane. The state and the gates of a larger lane leave the cache; a smaller
-# one takes longer to start than to compute.
+# Coordinates in a lane. The state and the gates of a larger lane leave the cache. Starting a
+# smaller one costs more than computing it.
 LARGEST_LANE = 3984
 SMALLEST_LANE = 500
 # Each lane takes time to trace, so an optimizee of millions has few large ones.

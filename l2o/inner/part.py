@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from l2o.errors import UserError
-from l2o.inner.batched import Batched, Optimizee, count_of, gradients_of, one_of, problem_of
+from l2o.inner.batched import Batched, Optimizee, count_of, gradient_kinds_of, one_of, problem_of
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.partial import Place, put, take
 from l2o.problems import Gradient, Instance, Problem
@@ -142,7 +142,7 @@ def part_of(
         batches: Its mini-batches [T, ...], or [T, K, ...].
     """
     params, model_state, state = carry
-    kinds = gradients_of(optimizee, params, model_state, batches, axes=1)
+    kinds = gradient_kinds_of(optimizee, params, model_state, batches, axes=1)
     if Gradient.NONE not in kinds:
         return None
     return Part(optimizer, optimizee, kinds, params, state)

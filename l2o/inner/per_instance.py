@@ -11,7 +11,7 @@ import tensorflow as tf
 from l2o.inner.batched import (
     Optimizee,
     count_of,
-    gradients_of,
+    gradient_kinds_of,
     problem_of,
     stack,
     take,
@@ -87,7 +87,7 @@ class PerOptimizee:
             The objective before the step, and the new model state.
         """
         params = self.params()
-        kinds = gradients_of(self.optimizee, params, model_state, batch)
+        kinds = gradient_kinds_of(self.optimizee, params, model_state, batch)
         if Gradient.SPARSE in kinds:
             f, grads_of_each, after = self._with_sparse_gradients(params, model_state, batch)
         else:

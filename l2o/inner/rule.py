@@ -102,8 +102,8 @@ class Rule:
         def vjp(*one: Any) -> Any:
             return self._vjp_of_one(values, *one, to_grads=to_grads)
 
-        # The gradient is vectorised. XLA would compile the gradient of a vectorised update at
-        # every call.
+        # Vectorise the gradient, not the update: XLA would compile the gradient of a vectorised
+        # update again at each call.
         *cotangents, d_weights = _each(vjp, inputs) if self._is_stacked else vjp(*inputs)
         if self._is_stacked:
             d_weights = [tf.reduce_sum(d, 0) for d in d_weights]

@@ -28,10 +28,11 @@ class History(NamedTuple):
     states: Per lane and leaf of the optimizer's state. Slot j holds the state before update
         j * k, with k the checkpoint interval.
     grads: Per lane, the gradients that each update got, and those after the last update.
-    params: Per parameter, its value at the same points; empty if nothing needs it.
-    model_states: Per leaf, the model state before the mini-batch; empty likewise.
-    finite: With an axis of optimizees, whether each one's gradients were finite; those of
-        the others were set to zero. Empty likewise.
+    params: Per parameter, its value before each update and after the last; empty if the
+        backward pass does not read it.
+    model_states: Per leaf, the model state before the mini-batch; empty if it is not read.
+    finite: With an axis of optimizees, whether each one was still alive and its evaluation
+        finite; the gradients of the others were set to zero. Empty if it is not read.
     """
 
     states: list[list[tf.TensorArray]]

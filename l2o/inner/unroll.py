@@ -77,7 +77,7 @@ class Unroll:
         self.second_derivatives = second_derivatives
         self._whole = (optimizee, carry)
         self._part = part_of(rule.optimizer, optimizee, carry, batches)
-        # What the two passes see: the optimizee without the parameters that do not change.
+        # Both passes leave out the parameters that never change.
         self.optimizee = self._part.optimizee if self._part else optimizee
         self.start = Carry(*self._part.split(*carry)) if self._part else carry
         self.count = count_of(optimizee)
@@ -101,17 +101,17 @@ class Unroll:
     ) -> Trajectory:
         """Runs the updates.
 
-        A gradient tape around it sees nothing of use: see `backward`.
+        Do not differentiate it with a gradient tape: `backward` computes its gradient.
 
         Args:
-            references: Whether to evaluate each mini-batch at the start of the unroll too
-                [True].
+            references: Whether to evaluate each mini-batch also with the parameters that the
+                unroll started from [True].
             parameters: Whether the trajectory holds the parameters [False].
             ended: (f_i, f_0) -> whether the unroll ends after this step. It always ends after
                 an objective that is not finite [never].
             record: Whether to record the history that `backward` reads [False].
         """
-        # With neither, nothing is recorded.
+        # Asked only if something is recorded: the answer takes a trace of the objective.
         through = record and self.through_evaluations
         lanes, start = self.lanes, self.start._replace(optimizer_state=self.states)
 
@@ -137,7 +137,8 @@ class Unroll:
             )
             changes = keep_where(flags.alive, lanes.join(deltas))
             params = [p + d for p, d in zip(now.params, changes, strict=True)]
-            # The next unroll sees mini-batch i + 1 again: the carry has the state before it.
+            # The next unroll starts by evaluating mini-batch i + 1 again, so the carry must not
+            # hold the model state after it.
             now = Carry(params, next_model_state, list(states))
             batch = batch_at(self.batches, i + 1)
             f, grads, next_model_state = value_and_gradients(
@@ -245,8 +246,8 @@ class Unroll:
         lane_grads: list[Tensors],
         finite: tf.Tensor,
     ) -> History:
-        # Slot j holds the state before step j * k: steps (j - 1) k + 1 to j k write to it, and
-        # the last write stays.
+        # Slot j holds the state before step j * k. Steps (j - 1) k + 1 to j k overwrite it one
+        # after the other, which takes no branch.
         slot = (i + self.interval - 1) // self.interval
         return History(
             [_write(a, slot, s) for a, s in zip(history.states, now.optimizer_state, strict=False)],

@@ -16,7 +16,7 @@ from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.registry import Registry
 from l2o.train.distributed.cluster import Distribute
 from l2o.train.estimators import ESTIMATORS
-from l2o.train.losses.meta import LossArgs
+from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.strategies import STRATEGIES
 

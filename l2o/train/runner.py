@@ -20,7 +20,8 @@ from l2o.disk.packing import pack, unpack
 from l2o.errors import UserError
 from l2o.options import Seed, check_value, expect
 from l2o.progress import Progress, Silent
-from l2o.train.outer.training import VALIDATION_INSTANCES, Training, Unroll
+from l2o.train.outer.iteration import UnrollRecord
+from l2o.train.outer.training import VALIDATION_INSTANCES, Training
 from l2o.train.runs import account
 from l2o.train.runs.directory import RunDirectory
 from l2o.train.runs.summary import Row, describe, period_name
@@ -32,7 +33,7 @@ class Runner:
     """Runs one period after another until the strategy's plan ends.
 
     A period trains, validates, and is then written completely or not at all. The chief process
-    writes; every other process gets from it what it reads.
+    writes; the others receive what it has read.
 
     Args:
         training: What a period trains.
@@ -146,7 +147,7 @@ class Runner:
         report = self._reporter(period, rows, opens_stage, progress)
         start_loss = self._validate(period, report) if opens_stage else None
         p_teacher = training.p_teacher * period.annealing
-        done: list[Unroll] = []
+        done: list[UnrollRecord] = []
         for turn in range(self.strategy.epochs_per_period):
             for index in range(len(training.problems)):
                 rng = seeds.generator(

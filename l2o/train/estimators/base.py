@@ -19,7 +19,7 @@ class StepResult(NamedTuple):
     loss: The loss of the unroll.
     objective: The optimizee's last objective.
     finite: Whether the optimizee's loss was finite, and so counts in the meta-gradient.
-        After the meta-step: and the meta-gradient too, so that it was applied.
+        The meta-step narrows it: the meta-gradient was finite too, so it was applied.
     complete: Whether all inner steps ran and the optimizee's parameters are finite.
     steps: int32, how many inner steps ran.
     """
@@ -34,10 +34,12 @@ class StepResult(NamedTuple):
 class Estimate(NamedTuple):
     """What an estimator knows after one unroll of its optimizees.
 
-    gradients: Per learned weight, the sum of its gradients over the optimizees that count.
+    gradients: Per learned weight, the sum of its gradients over the optimizees that count;
+        zeros if none does, and never NaN for those that do not.
     count: int32 scalar, how many count.
     result: What to report.
-    state: The estimator's new state, of all its optimizees.
+    state: The estimator's new state, of all its optimizees, with the structure, shapes and
+        dtypes of the old one.
     """
 
     gradients: Tensors
@@ -52,7 +54,8 @@ class GradientEstimator:
     A state is a nest of tensors: all that an estimator needs of an optimizee from one unroll to
     the next, such as a carry, or two carries and a sum of perturbations. `init` returns the
     state of one optimizee. `estimate` gets the state of one optimizee, or of K side by side
-    with a first axis in each tensor.
+    with a first axis in each tensor. All K share the learned weights of an `Unroll`. A state
+    lives until its optimizee is replaced, and no longer than an iteration.
 
     Attributes:
         rule: The learned optimizer's update rule; set by `for_problem`.
@@ -78,7 +81,7 @@ class GradientEstimator:
         raise NotImplementedError
 
     def optimizer_state(self, state: Any) -> Any:
-        """Returns the learned optimizer's state for one optimizee, from a state of `init`'s shape.
+        """Returns the learned optimizer's state, from the state of one optimizee.
 
         With `training/persistent`, the next optimizee starts with it.
         """

@@ -13,7 +13,7 @@ from l2o.train.estimators.base import StepResult
 from l2o.train.outer.meta_step import MetaStep
 
 
-class Unroll(NamedTuple):
+class UnrollRecord(NamedTuple):
     """What one unroll of one optimizee did, on the host.
 
     loss: Meta-loss, or imitation loss if `imitation`.
@@ -60,7 +60,7 @@ def iterate(
     optimizer_states: Sequence[Any],
     own: range,
     lengths: Lengths,
-) -> Generator[Unroll, None, list[Any]]:
+) -> Generator[UnrollRecord, None, list[Any]]:
     """Runs one unroll after the other until the iteration is over.
 
     Args:
@@ -112,7 +112,7 @@ def iterate(
         to_replace = []
         for k in optimizees:
             ages[k] += 1
-            # A diverged optimizee is of no use, nor is the optimizer's state for it.
+            # Replace what diverged or was ended early. The optimizer's state for it goes too.
             complete = result.complete[own[k]]
             if not complete or ages[k] == lengths.depth:
                 ages[k] = 0
@@ -120,7 +120,7 @@ def iterate(
             lives_on = complete and lengths.persistent
             optimizer_states[k] = meta_step.optimizer_state(state, k) if lives_on else None
         for k in range(len(result.loss)):
-            yield Unroll(
+            yield UnrollRecord(
                 float(result.loss[k]),
                 float(result.objective[k]),
                 int(result.steps[k]),

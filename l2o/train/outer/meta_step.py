@@ -25,14 +25,15 @@ from l2o.train.losses.meta import MetaLoss
 class MetaStep:
     """The meta-steps of one optimizer on one problem, each traced once for all lengths.
 
-    An optimizee has a number; those of a process are numbered from 0 on. What belongs to all of
-    them (states, mini-batches, seeds) is one value of its `layout`.
+    An index counts this process's optimizees from 0. Their states, mini-batches and seeds are kept
+    together as one value, which only `layout` can take apart.
 
     Args:
         optimizer: What is trained.
         problem: What it is trained on.
         loss: Of `train`; `validate` uses it too [the meta-loss].
-        imitation: Of `imitate`, a value of the layout: teachers belong to a device [none].
+        imitation: The loss of `imitate`, one for each replica as a value of the layout: its
+            teachers have variables on the replica's device [none].
         estimator: Estimates the gradients of the losses [TruncatedBackprop].
         rule: The optimizer's rule, to compile it once for several problems [a new one].
         instances: How many optimizees each replica unrolls, side by side. The meta-gradient

@@ -26,7 +26,7 @@ from l2o.train.losses.base import LossArgs, StepWeights, check_step_weights
 from l2o.train.losses.imitation import ImitationLoss, Reduction
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
-from l2o.train.outer.iteration import Lengths, Unroll, iterate
+from l2o.train.outer.iteration import Lengths, UnrollRecord, iterate
 from l2o.train.outer.meta_step import MetaStep
 from l2o.train.outer.state import TrainingState
 
@@ -121,7 +121,7 @@ class Training:
         depth: Annotated[int, Ge(0)] = 0,
         repeat: Count = 1,
         persistent: bool = False,
-        # Another spelling of an option of the estimator.
+        # For Python programs: the same as the option of TruncatedBackprop.
         second_derivatives: Annotated[bool, PYTHON_ONLY] = False,
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
@@ -211,7 +211,7 @@ class Training:
         self.steps = [meta_step(problem) for problem in self.problems]
         own_problems = _problems(validation_problems, "validation_problems")
         self.validation_problems = own_problems or self.problems
-        # Without a gradient the estimator does not matter; the state of the default is a carry.
+        # `validate` needs a carry as state, which only the default estimator has.
         self.validation_steps = [
             MetaStep(optimizer, problem, loss, rule=rule, instances=VALIDATION_INSTANCES)
             for problem in self.validation_problems
@@ -244,7 +244,7 @@ class Training:
         rng: np.random.Generator,
         draw_length: Callable[[np.random.Generator], int],
         p_teacher: float,
-    ) -> Iterator[Unroll]:
+    ) -> Iterator[UnrollRecord]:
         """Trains one iteration on problem `index`.
 
         Args:
@@ -279,7 +279,7 @@ class Training:
 
     def validate(
         self, index: int, rngs: Sequence[np.random.Generator], length: int
-    ) -> Iterator[Unroll]:
+    ) -> Iterator[UnrollRecord]:
         """As `train`, on validation problem `index`, from fresh states; changes nothing.
 
         Args:

@@ -142,7 +142,7 @@ def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -
     sections["network"] = training.optimizer
     done = {"estimator_constructor": "TruncatedBackprop", **account}
     for section, target in sections.items():
-        # An option that an older version did not have, had the effect of today's default.
+        # Older versions behaved as today's defaults do.
         options = options_of(type(target)).items()
         defaults = {name: describe(option.default) for name, option in options}
         done[section] = {**defaults, **account.get(section, {})}

@@ -16,7 +16,7 @@ VALIDATION_UNROLL = 50
 class Period(NamedTuple):
     """What to train next. A strategy states what it decides; the rest has its default.
 
-    stage, period: The period's number, and that of its stage.
+    stage, period: The number of its stage, and its own number in that stage.
     draw_length: Draws the length of an unroll.
     annealing: Multiplies `training/p_teacher`, the probability that an unroll imitates [1.0].
     validation_unroll: Length of the unrolls of the validation [50].
