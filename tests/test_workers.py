@@ -64,7 +64,7 @@ def undisturbed(tmp_path_factory):
 def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path, monkeypatch):
     cwd, printed, arguments = undisturbed
     assert "2 replicas of 2 workers" in printed[0]
-    assert "worker 1 of 2: worker 0 tells" in printed[1]
+    assert "worker 1 of 2: worker 0 reports the progress" in printed[1]
     assert "period" not in printed[1]
     # In this process, which has imported everything.
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.optimizer import TrainableOptimizer
 from tests.contract.features import (
     LEARNED_PARAMETERS,
     close,
@@ -130,6 +131,7 @@ def elsewhere(request, tmp_path_factory):
     code = (
         "import sys, keras, numpy as np\n"
         "import l2o\n"
+        f"l2o.optimizer.TrainableOptimizer.xla = {TrainableOptimizer.xla}\n"
         "from tests.contract.features import fit\n"
         "for name in sys.argv[2:]:\n"
         "    model = keras.models.load_model(f'{sys.argv[1]}/{name}.keras')\n"

@@ -294,7 +294,7 @@ def test_the_state_is_in_variables(make):
     variables = new_variables()
     steps(optimizer, variables=variables)
     other.build(others := new_variables())
-    other.set_weights(state(optimizer))
+    other.set_weights(values(optimizer.variables))
     for v, o in zip(variables, others, strict=True):
         o.assign(v)
     assert len({v.path for v in optimizer.variables}) == len(optimizer.variables)

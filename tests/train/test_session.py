@@ -110,7 +110,7 @@ def test_a_run_of_before_estimators_goes_on(tmp_path):
     for text in ("training/second_derivatives=false", "estimator/second_derivatives=false"):
         with pytest.raises(UserError, match=r"it differs in estimator/second_derivatives\)"):
             start(config(path, "Simple", text))
-        with pytest.raises(UserError, match="1 trained periods, which estimator/second_deriv"):
+        with pytest.raises(UserError, match="1 trained periods; estimator/second_derivatives"):
             resume(path, text)
     assert l2o.load(path)
     resume(path, "strategy/num_periods=2")
