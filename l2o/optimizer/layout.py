@@ -1,8 +1,9 @@
 """Which variables an optimizer's state belongs to, as numbers that are saved with the state.
 
-The state of a rule is a few vectors over all coordinates. Read back for a model that lists its
-variables in another order, they would go to the wrong ones. So beside them lies a variable
-with fingerprints for each variable of the model, and what is loaded is held against it.
+The state of a rule is a few vectors over all coordinates. If a model lists its variables in
+another order when it is loaded, their entries would go to the wrong variables. So the optimizer
+has one more variable, with fingerprints for each variable of the model, and a loaded state is
+compared with it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import tensorflow as tf
 class Layout(keras.Variable):
     """The fingerprints of an optimizer's variables: [variables, 3] int64, never changed.
 
-    Assigning it those of a state that does not belong to these variables, in this order, is an
-    error. So is whatever restores an optimizer variable by variable. Zeros, by which a state is
-    reset, say nothing and are taken.
+    Assigning the fingerprints of other variables, or of another order, raises an error. This
+    protects an optimizer that is restored one variable after the other. Zeros are accepted, since
+    a state may be reset to zeros; the fingerprints stay.
 
     Args:
         variables: The model's variables, as the optimizer was built on them.
@@ -47,7 +48,7 @@ class Layout(keras.Variable):
             f"{self.path} has them. Received: that of other variables, or in another order"
         )
         if tf.is_symbolic_tensor(value):
-            # What a graph assigns, it has from an optimizer that was built on the same model.
+            # The value is known only when the graph runs.
             fits = (value == self.fingerprints) | (value == 0)
             tf.debugging.Assert(tf.reduce_all(fits), [message])
             return self.value
@@ -64,15 +65,15 @@ class Layout(keras.Variable):
 
 
 def fingerprints(variables: Sequence[Any]) -> np.ndarray:
-    """Returns three numbers for each variable: its name, its kind, and what it looks like.
+    """Returns three hashes for each variable: of its name, of its kind and of its look.
 
     Args:
         variables: Variables of Keras or of TensorFlow.
 
     Returns:
-        [variables, 3] int64, below 2^48, so that float64 holds them too: of `names`; of the
-        same without the numbers that Keras gives (`dense_7`), with the shape; and of the last
-        part of the path (`kernel`) with the shape.
+        [variables, 3] int64, below 2^48, so that float64 holds them too. The name is that of
+        `names`. The kind is the name without the numbers that Keras gives (`dense_7`), with the
+        shape. The look is the last part of the path (`kernel`), with the shape.
     """
     rows = []
     for name, variable in zip(names(variables), variables, strict=True):
@@ -91,10 +92,10 @@ def order(saved: np.ndarray, own: np.ndarray) -> list[int] | None:
         own: `fingerprints` of the optimizer's variables.
 
     Returns:
-        For each own variable the index of the saved one: by the names, if they are the same.
-        A model that was made again has other numbers in its names, or all others, and lists its
-        variables as before: they correspond in order, if each looks like the other. None: they
-        do not correspond.
+        The index of the saved variable for each own variable; None if they do not correspond.
+        If the names are the same, variables of the same name correspond. If a model is made a
+        second time, its names have other numbers or are all different, but its variables keep
+        their order: they correspond in order if their looks agree.
     """
     if saved.shape != own.shape:
         return None

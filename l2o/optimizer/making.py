@@ -29,7 +29,7 @@ class Making(abc.ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Returns a new optimizer; one that is not named gets a number, as Keras' own."""
         default = default_name(cls)
-        # What does not fit the signature is for Python to refuse.
+        # Python itself refuses arguments that do not fit the signature, below.
         with contextlib.suppress(TypeError):
             given = cls.__signature__.bind_partial(*args, **kwargs).arguments
             if default and "name" not in given:
