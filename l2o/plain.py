@@ -148,8 +148,8 @@ def respelled(config: Mapping[str, Any]) -> dict[str, Any]:
         given = owner.get(last, value)
         if type(given) is not type(value) or given != value:
             raise UserError(
-                f"{'/'.join(place)} is {_json(given)} and this, another spelling of it, "
-                f"{_json(value)}: expected one value",
+                f"{_json(value)} here and {_json(given)} at {'/'.join(place)}, which is the same "
+                "option: expected one value",
                 "/".join(spelling),
             )
         config[section] = {key: v for key, v in config[section].items() if key != name}

@@ -90,5 +90,5 @@ def test_each_spelling_has_its_place(spelling, place):
     assert respelled(at(place, "x")) == at(place, "x")
     both = {**at(spelling, "x"), **at(place, "x")}
     assert respelled(both) == {spelling[0]: {}, **at(place, "x")}
-    with pytest.raises(UserError, match="/".join(spelling) + ': .*"x".*"y"'):
+    with pytest.raises(UserError, match="/".join(spelling) + ': .*"y".*"x"'):
         respelled({**at(place, "x"), **at(spelling, "y")})
