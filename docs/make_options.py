@@ -34,9 +34,8 @@ do not edit it.
 
 `python train.py path=value` sets an option. A value that is not JSON is a string. `<i>` and `<j>`
 are indices of list entries, from 0. If the type is a list or an object, `path=value` replaces all
-of it. The test of an option is
-`tests/test_every_option.py::test_option_changes_what_it_should[...]` with the last column
-between the brackets. The terms are explained in the [glossary](glossary.md).
+of it. The last column names the option's case in the tables of tests,
+`tests/**/test_*_options.py`. The terms are explained in the [glossary](glossary.md).
 """
 
 

@@ -26,6 +26,10 @@ gc.set_threshold(50_000, 50, 50)
 COMPILED = "L2O_XLA" in os.environ
 TrainableOptimizer.xla = COMPILED
 
+# Of a graph that runs for a few steps, TensorFlow's optimizer takes a quarter of the time. Scripts
+# that tests start have it, as they do for users.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 # Two logical devices, so that one machine can test what happens on several.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -50,17 +54,6 @@ def _compiled_where_it_is_asked_for(request, monkeypatch):
 def _same_draws_at_each_run():
     """What a test leaves to chance (the first weights of a network) must not decide it."""
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(scope="module")
-def graphs_as_traced():
-    """Of a graph that runs for a few steps, TensorFlow's optimizer takes a fifth of the time.
-
-    Not for tests of how exactly something is computed, nor in processes of their own.
-    """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture

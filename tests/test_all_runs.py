@@ -1,6 +1,5 @@
 """Each optimizer with each strategy as a user runs it: train, kill, resume, evaluate."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,23 +11,7 @@ import pytest
 
 from l2o.optimizer import OPTIMIZERS
 from l2o.train import STRATEGIES, RunDirectory
-from tests.test_scripts import ROOT, succeed
-
-PROBLEM = {"target": "mlp_classifier", "kwargs": {"layers": [4], "batch_size": 128}}
-TINY = [
-    f"problems={json.dumps([PROBLEM])}",
-    "training/epochs=1",
-    "strategy/epochs_per_period=1",
-    'training/teachers=[{"class_name": "Adam"}]',
-    "training/p_teacher=0.5",
-    "training/persistent=true",
-]
-STRATEGY = {
-    "Simple": ["strategy/num_periods=3", "strategy/validation_unroll=5"],
-    "CurriculumLearning": [
-        "strategy/schedule=[3,4,5]", "strategy/min_periods=2", "strategy/max_stages=2",
-    ],
-}  # fmt: skip
+from tests.scripts import LEARNS, ROOT, STRATEGY, succeed
 
 
 @pytest.mark.slow
@@ -36,7 +19,7 @@ STRATEGY = {
 @pytest.mark.parametrize("constructor", sorted(OPTIMIZERS.entries))
 def test_train_kill_resume_evaluate(constructor, strategy, tmp_path):
     chosen = [f"constructor={constructor}", f"strategy_constructor={strategy}"]
-    arguments = [*chosen, *TINY, *STRATEGY[strategy]]
+    arguments = [*chosen, *LEARNS, *STRATEGY[strategy]]
     succeed(tmp_path, "train", *arguments, "directory=whole")
 
     command = [sys.executable, str(ROOT / "train.py"), *arguments, "directory=killed"]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.test_scripts import ROOT, succeed
+from tests.scripts import ROOT, succeed
 from tests.workers import wait_for
 
 KILLS = int(os.environ.get("L2O_KILLS", "20"))

@@ -10,7 +10,7 @@ import pytest
 
 from l2o.train import RunDirectory
 from l2o.train.distributed.cluster import cluster
-from tests.test_all_runs import TINY
+from tests.scripts import LEARNS
 from tests.workers import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def test_two_workers_on_one_machine(tmp_path):
         assert f"localhost:{old}" in script
         script = script.replace(old, str(new))
     # The rest of the job as small as it goes.
-    tiny = " ".join(f"'{option}'" for option in TINY)
+    tiny = " ".join(f"'{option}'" for option in LEARNS)
     script = script.replace("constructor=RNNProp", f"constructor=RNNProp {tiny}")
     python = f'exec {sys.executable} {ROOT}/"$@"'
     printed = bash(tmp_path, script, {"python": python})

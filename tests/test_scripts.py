@@ -13,40 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TINY = [
-    "strategy/num_periods=2",
-    "strategy/epochs_per_period=1",
-    "training/epochs=1",
-    "strategy/validation_unroll=10",
-    "problems/0/kwargs/layers=[4]",
-    "network/layers=[4]",
-]
-
-
-def script(cwd, name, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, str(ROOT / f"{name}.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
-
-
-def succeed(*arguments, **environment):
-    done = script(*arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-def files(path):
-    """All files but the log, which tells of every start."""
-    found = (p for p in path.rglob("*") if p.is_file() and p.name != "log.csv")
-    return {p.relative_to(path): p.read_bytes() for p in found}
+from tests.scripts import ROOT, TINY, files, succeed
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +142,7 @@ def test_baseline_sweeps(tmp_path):
 
 
 def test_a_tfds_set_end_to_end(tmp_path):
-    from tests.problems.test_datasets import prepare
+    from tests.problems.sets import prepare
 
     prepare("mnist", (28, 28, 1), {"train": 40, "test": 10}, tmp_path / "data", classes=10)
     options = [*TINY, "problems/0/kwargs/dataset=mnist", "problems/0/kwargs/batch_size=4"]

@@ -13,9 +13,8 @@ import pytest
 import train as train_script
 from l2o.optimizer import OPTIMIZERS
 from l2o.train import RunDirectory
-from tests import test_scripts, workers
-from tests.test_all_runs import STRATEGY
-from tests.test_all_runs import TINY as LEARNS
+from tests import scripts, workers
+from tests.scripts import LEARNS, STRATEGY
 
 TINY = [*LEARNS, "training/batch_of_problems=4"]
 MANY = ["distribute=multi_worker"]
@@ -110,7 +109,7 @@ def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, ref
     assert line.startswith("resume.py: TF_CONFIG: distribute=multi_worker needs this")
     line = refuse_here(tmp_path, "resume", "run", "distribute=none", "seed=3")
     assert "run has 1 trained periods; seed would have changed them" in line
-    printed = test_scripts.succeed(tmp_path, "resume", "run", "distribute=none")
+    printed = scripts.succeed(tmp_path, "resume", "run", "distribute=none")
     assert "going on after 1 periods" in printed
     check_close(cwd / "two", tmp_path / "run")
 
@@ -157,7 +156,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         address = f"localhost:{taken.getsockname()[1]}"
         task = {"type": "worker", "index": 0}
         config = {"cluster": {"worker": [address, "localhost:1"]}, "task": task}
-        done = test_scripts.script(tmp_path, "train", *MANY, TF_CONFIG=json.dumps(config))
+        done = scripts.script(tmp_path, "train", *MANY, TF_CONFIG=json.dumps(config))
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"train.py: TF_CONFIG: cannot listen on {address}: ")
@@ -169,6 +168,6 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 def test_every_optimizer_with_every_strategy(constructor, strategy, tmp_path):
     arguments = [f"constructor={constructor}", f"strategy_constructor={strategy}"]
     arguments += [*TINY, *STRATEGY[strategy]]
-    test_scripts.succeed(tmp_path, "train", *arguments, "directory=one")
+    scripts.succeed(tmp_path, "train", *arguments, "directory=one")
     workers.succeed(tmp_path, "train", *arguments, *MANY, "directory=two")
     check_close(tmp_path / "one", tmp_path / "two")

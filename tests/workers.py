@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from tests.test_scripts import ROOT
+from tests.scripts import ROOT
 
 
 def free_ports(count):

@@ -10,9 +10,6 @@ from l2o.optimizer import OPTIMIZERS
 from l2o.train import build_training, resolve_config
 from tests.running import build_runner
 
-pytestmark = pytest.mark.usefixtures("graphs_as_traced")
-
-
 TINY = [
     "strategy/num_periods=1",
     "strategy/epochs_per_period=1",

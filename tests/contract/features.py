@@ -17,11 +17,10 @@ from l2o.optimizer import OPTIMIZERS
 from l2o.optimizer.layout import Layout
 from l2o.options import options_of
 
-# Compiling takes longer than these tests; `make test-slow` runs them with it.
-
 LEARNED = sorted(OPTIMIZERS.entries)
 COLUMNS = ["Adam", *LEARNED]
-# Of rules that treat every coordinate alike, ScaleBasic has all kinds of state.
+# Of rules that treat every coordinate alike, ScaleBasic has all kinds of state. The others, and
+# all rules compiled by XLA, are for `make test-slow`.
 ALIKE = ("DM", "RNNProp")
 
 
@@ -40,13 +39,13 @@ class Feature(NamedTuple):
 FEATURES: list[Feature] = []
 
 
-def feature(title, long=False):
+def feature(title):
     """Marks a test of `make`, a maker of optimizers, as a row of the table.
 
     Adam's cells tell whether a test is right, not whether l2o is: they are slow tests, and so
-    are those of similar rules in a row that is long.
+    are those of similar rules.
     """
-    slow = ("Adam", *ALIKE) if long else ("Adam",)
+    slow = ("Adam", *ALIKE)
     columns = [
         pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in COLUMNS
     ]

@@ -78,7 +78,7 @@ def test_the_setter(make):
     moved(steps(optimizer, variables=variables), before)
 
 
-@feature("`ReduceLROnPlateau`", long=True)
+@feature("`ReduceLROnPlateau`")
 def test_reduce_lr_on_plateau(make):
     stop = keras.callbacks.ReduceLROnPlateau(
         monitor="loss", factor=0.0, patience=1, min_delta=1e9, min_lr=0.0
@@ -152,7 +152,7 @@ def test_accumulated_gradients(make):
         close(a, b)
 
 
-@feature("`loss_scale_factor`", long=True)
+@feature("`loss_scale_factor`")
 def test_a_loss_scale(make):
     made = make(loss_scale_factor=8.0)
     assert float(made.scale_loss(tf.constant(0.5))) == 4.0
@@ -178,7 +178,7 @@ def test_mixed_float16(make):
     _mixed(make, "mixed_float16", keras.optimizers.LossScaleOptimizer)
 
 
-@feature("`mixed_bfloat16`", long=True)
+@feature("`mixed_bfloat16`")
 def test_mixed_bfloat16(make):
     _mixed(make, "mixed_bfloat16", type(make()))
 

@@ -44,7 +44,7 @@ def test_the_configuration_is_the_optimizer(make):
         equal(steps(copy), expected)
 
 
-@feature("`keras.models.clone_model`", long=True)
+@feature("`keras.models.clone_model`")
 def test_a_clone(make):
     model = new_model(make())
     clone = keras.models.clone_model(model)
@@ -98,14 +98,14 @@ def test_a_saved_float8_model(make, tmp_path):
     assert by_place[0] == by_place[1]
 
 
-@feature("`model.save` before any step", long=True)
+@feature("`model.save` before any step")
 def test_a_model_that_is_saved_before_any_step(make, tmp_path):
     model = new_model(make())
     model.save(tmp_path / "m.keras")
     equal(fit(keras.models.load_model(tmp_path / "m.keras")), fit(model))
 
 
-@feature("`model.save` with `LossScaleOptimizer`", long=True)
+@feature("`model.save` with `LossScaleOptimizer`")
 def test_a_saved_model_with_a_loss_scale(make, tmp_path):
     model = new_model(keras.optimizers.LossScaleOptimizer(make()))
     fit(model)
@@ -148,7 +148,7 @@ def elsewhere(request, tmp_path_factory):
     return folder, expected
 
 
-@feature("`load_model` in another process, without custom objects", long=True)
+@feature("`load_model` in another process, without custom objects")
 def test_another_process_goes_on(make, elsewhere, request):
     folder, expected = elsewhere
     name = request.node.callspec.params["make"]
@@ -156,7 +156,7 @@ def test_another_process_goes_on(make, elsewhere, request):
         equal([found[f"arr_{i}"] for i in range(len(found))], expected[name])
 
 
-@feature("`save_weights`, `load_weights`", long=True)
+@feature("`save_weights`, `load_weights`")
 def test_saved_weights(make, tmp_path):
     model = new_model(make())
     fit(model)
@@ -168,7 +168,7 @@ def test_saved_weights(make, tmp_path):
     equal(fit(other), fit(model))
 
 
-@feature("`load_weights` of a model without an optimizer, or with another one", long=True)
+@feature("`load_weights` of a model without an optimizer, or with another one")
 def test_weights_of_another_training(make, tmp_path):
     sgd = new_model(keras.optimizers.SGD(0.01))
     fit(sgd)
@@ -207,7 +207,7 @@ def test_weights_of_a_training_with_another_rule_do_not_change_this_one(make, tm
         equal(model.optimizer.network.get_weights(), rule)
 
 
-@feature("a saved model that was frozen: its state is skipped with a warning", long=True)
+@feature("a saved model that was frozen: its state is skipped with a warning")
 def test_a_model_that_was_frozen_before_it_was_saved(make, tmp_path):
     model = new_model(make())
     fit(model)
@@ -234,7 +234,7 @@ def test_tensorflows_own_checkpoints(make, tmp_path):
     equal(state(optimizer), state(other))
 
 
-@feature("`ModelCheckpoint`", long=True)
+@feature("`ModelCheckpoint`")
 def test_a_checkpoint_of_each_epoch(make, tmp_path):
     model = new_model(make())
     path = str(tmp_path / "{epoch}.keras")
@@ -249,7 +249,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@feature("`BackupAndRestore`", long=True)
+@feature("`BackupAndRestore`")
 def test_a_fit_that_was_interrupted(make, tmp_path):
     expected = fit(new_model(make()), epochs=4)
     with pytest.raises(KeyboardInterrupt):
@@ -312,7 +312,7 @@ def test_a_state_follows_the_variables_it_belongs_to(make, options):
     close(_fit_pair(other), _fit_pair(model), rtol=1e-6, atol=1e-6)
 
 
-@feature("weights of a model that is made again, whose layers have other numbers then", long=True)
+@feature("weights of a model that is made again, whose layers have other numbers then")
 def test_weights_of_a_model_that_is_made_again(make, tmp_path):
     def build(*layers):
         for layer, k in zip(layers, range(9), strict=False):

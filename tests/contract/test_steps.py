@@ -29,7 +29,7 @@ from tests.contract.features import (
 )
 
 
-@feature("`apply` and `apply_gradients` in a custom training loop", long=True)
+@feature("`apply` and `apply_gradients` in a custom training loop")
 def test_a_loop_of_ones_own(make):
     expected = fit(new_model(make()), epochs=1)
     for method in ("apply", "apply_gradients"):
@@ -55,7 +55,7 @@ def _step(model, method):
     return step
 
 
-@feature("`jit_compile=True`", long=True)
+@feature("`jit_compile=True`")
 def test_jit_compile(make, monkeypatch):
     expected = fit(new_model(make(), jit_compile=False))
     monkeypatch.setattr(TrainableOptimizer, "xla", True)
@@ -68,7 +68,7 @@ def test_run_eagerly(make):
     close(fit(new_model(make(), run_eagerly=True), epochs=1), expected)
 
 
-@feature("`steps_per_execution`", long=True)
+@feature("`steps_per_execution`")
 def test_steps_per_execution(make):
     optimizer = make()
     close(fit(new_model(optimizer, steps_per_execution=3)), fit(new_model(make())))
@@ -270,7 +270,7 @@ def test_frozen_layers(make):
         moved(after[free], before[free])
 
 
-@feature("several models, each with its own optimizer", long=True)
+@feature("several models, each with its own optimizer")
 def test_several_models(make):
     expected = fit(new_model(make()))
     models = [new_model(make()) for _ in range(2)]
@@ -301,7 +301,7 @@ def test_the_state_is_in_variables(make):
     equal(steps(optimizer, variables=variables), steps(other, variables=others))
 
 
-@feature("`MirroredStrategy`: two replicas equal one device", long=True)
+@feature("`MirroredStrategy`: two replicas equal one device")
 def test_two_replicas_equal_one_device(make):
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
     results = []

@@ -19,7 +19,7 @@ from l2o.evaluate import comparison, session, suites
 from l2o.evaluate.evaluation import Request
 from l2o.evaluate.session import evaluate
 from tests.evaluate.recompute import recompute
-from tests.evaluate.report.test_html import Reader
+from tests.evaluate.report.reader import Reader
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ["dm-digits", "rnnprop-digits"]

@@ -5,11 +5,10 @@ import pytest
 import tensorflow as tf
 
 from l2o.optimizer import RNNPropOptimizer
-from tests.optimizer.test_dm import (
+from tests.optimizer.lstm_equations import (
     CELLS,
     COUNT,
     assert_follows,
-    float64,  # noqa: F401
     numpy_stack,
     randomize,
 )
@@ -24,7 +23,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("options", [*CELLS, *OWN], ids=str)
-def test_updates_equal_the_equations_to_rounding(options, float64):  # noqa: F811
+def test_updates_equal_the_equations_to_rounding(options, float64):
     optimizer = RNNPropOptimizer(**{"layers": (4, 3), **options})
     randomize(optimizer)
     kernel, bias, *rest = optimizer.network.get_weights()

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from l2o.optimizer import DMOptimizer, RNNPropOptimizer
 from tests import reference
+from tests.optimizer.odd_gradients import SHAPES, gradients
 
-SHAPES = [(3, 4), (), (5,), (1, 2, 2)]
 CASES = [
     (DMOptimizer, {}, reference.DM, {}),
     (DMOptimizer, {"p": 3.0}, reference.DM, {"p": 3.0}),
@@ -22,16 +22,6 @@ CASES = [
     (RNNPropOptimizer, {"epsilon": 0.1}, reference.RNNProp, {"epsilon": 0.1}),
     (RNNPropOptimizer, {"layers": (6,)}, reference.RNNProp, {}),
 ]
-
-
-def gradients(steps):
-    """Of every size, some exactly zero, some below exp(-10)."""
-    rng = np.random.default_rng(0)
-    for _ in range(steps):
-        yield [
-            np.where(rng.random(s) < 0.2, 0, rng.normal(size=s) * 10 ** rng.uniform(-7, 1, s))
-            for s in SHAPES
-        ]
 
 
 @pytest.mark.parametrize(

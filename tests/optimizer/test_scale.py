@@ -7,7 +7,7 @@ import tensorflow as tf
 from l2o import seeds
 from l2o.optimizer import ScaleBasicOptimizer, ScaleHierarchicalOptimizer
 from tests import reference_scale
-from tests.optimizer.test_rules import SHAPES, gradients
+from tests.optimizer.odd_gradients import SHAPES, gradients
 
 SIZES = [int(np.prod(s)) for s in SHAPES]
 

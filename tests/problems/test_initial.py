@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from l2o.problems import conv_classifier, initial, keras_problem, mlp_classifier, mlp_regressor
-from tests.problems.test_keras_problem import Noisy, Plain, Subclassed, functional, regression
+from tests.problems.models import Noisy, Plain, Subclassed, functional, regression
 
 X, Y = np.ones((8, 3)), np.ones((8, 1))
 

@@ -1,36 +1,8 @@
 import base64
-from html.parser import HTMLParser
 
 from l2o.evaluate.report import html
 from l2o.evaluate.report.html import Code, Folded, Heading, Picture, Table, page
-
-VOID = {"meta", "img", "br"}
-
-
-class Reader(HTMLParser):
-    """Notes elements and text, and that what is opened is closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.found, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.found if name == tag]
-
+from tests.evaluate.report.reader import Reader
 
 HOSTILE = "<script>alert('1')</script> & \"q\""
 

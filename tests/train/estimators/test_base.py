@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import l2o
 from l2o import seeds
 from l2o.errors import UserError
 from l2o.inner.trajectory import Carry
@@ -16,6 +15,7 @@ from l2o.problems import Instance, Problem
 from l2o.train import LossArgs, Replicas, Training
 from l2o.train.estimators import ESTIMATORS, Estimate, GradientEstimator, TruncatedBackprop
 from l2o.train.estimators.base import report
+from tests.tiny_rule import TinyOptimizer
 
 
 class Twins(NamedTuple):
@@ -78,7 +78,7 @@ class Slope(Problem):
 def make(problem=None, **options):
     tf.keras.utils.set_random_seed(0)
     training = Training(
-        l2o.RNNPropOptimizer(layers=(3,)),
+        TinyOptimizer(),
         [problem or Slope()],
         {"class_name": "SGD", "config": {"learning_rate": 1.0}},
         LossArgs(),
@@ -192,7 +192,7 @@ def test_second_derivatives_of_training_are_those_of_truncated_backprop():
 def test_an_estimator_serves_several_problems():
     given = TruncatedBackprop(second_derivatives=True)
     training = Training(
-        l2o.RNNPropOptimizer(layers=(3,)),
+        TinyOptimizer(),
         [Slope(), Slope()],
         {"class_name": "SGD"},
         LossArgs(),

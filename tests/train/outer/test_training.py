@@ -5,44 +5,17 @@ import pytest
 import tensorflow as tf
 
 import l2o
-from l2o import seeds
 from l2o.errors import UserError
-from l2o.problems import Instance, Problem, ProblemSpec
+from l2o.problems import ProblemSpec
 from l2o.train import LossArgs, Training
-
-
-class Parabola(Problem):
-    """|x - y|^2 / 2 in two dimensions; y differs by instance; `size` mini-batches of noise."""
-
-    name = "parabola"
-
-    def __init__(self, size=None, explode_from=None):
-        self.steps_per_epoch = size
-        self.explode_from = explode_from
-        self.inits = []
-        self.windows = []
-
-    def init(self, seed):
-        self.inits.append(seed)
-        y = seeds.generator(seed).normal(size=2)
-        return Instance([tf.zeros([2])], [tf.constant(y, tf.float32), tf.zeros([])])
-
-    def objective(self, params, model_state, batch):
-        y, count = model_state
-        f = tf.reduce_sum(tf.square(params[0] - y)) / 2
-        if self.explode_from is not None:
-            f = tf.where(count >= self.explode_from, np.inf, f)
-        return f, [y, count + 1]
-
-    def batches(self, seed, start, count):
-        self.windows.append((start, count))
-        return () if self.steps_per_epoch is None else tf.zeros([count, 1])
+from tests.tiny_rule import TinyOptimizer
+from tests.train.parabola import TEACHERS, Parabola
 
 
 def make(problem, **options):
     tf.keras.utils.set_random_seed(0)
     training = Training(
-        l2o.RNNPropOptimizer(layers=(4,)),
+        TinyOptimizer(),
         [ProblemSpec(lambda: problem)],
         {"class_name": "Adam", "config": {"learning_rate": 0.01}},
         options.pop("loss_args", LossArgs()),
@@ -180,9 +153,6 @@ def test_training_improves_and_validation_changes_nothing():
     assert np.mean(validate()) < np.mean(first) - 0.1
 
 
-TEACHERS = [{"class_name": "SGD", "config": {"learning_rate": 0.1, "momentum": 0.9}}]
-
-
 def test_imitation_has_its_own_optimizer():
     training = make(
         Parabola(),
@@ -294,7 +264,7 @@ def test_each_optimizee_starts_from_learning_rates_of_its_own():
 def test_problems_may_be_given_as_they_are():
     problem, other = Parabola(), Parabola(size=7)
     training = Training(
-        l2o.RNNPropOptimizer(layers=(4,)),
+        TinyOptimizer(),
         [problem],
         {"class_name": "Adam"},
         LossArgs(),

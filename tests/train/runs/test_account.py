@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -30,6 +31,7 @@ from l2o.train.runs import account
 from l2o.train.runs.description import describe
 from l2o.train.strategies.schedules import Fixed
 from tests.running import build_runner
+from tests.tiny_rule import TinyOptimizer
 
 X = np.arange(24.0).reshape(8, 3)
 
@@ -38,12 +40,12 @@ def adam(rate):
     return {"class_name": "Adam", "config": {"learning_rate": rate}}
 
 
-def make(directory, problems=None, meta=None, layers=(3,), loss_args=None, seed=0, **options):
+def make(directory, problems=None, meta=None, network=None, loss_args=None, seed=0, **options):
     strategy = {"num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2}
     strategy = {**strategy, "validation_unroll": 2, **options.pop("strategy", {})}
     keras.utils.set_random_seed(0)
     training = Training(
-        options.pop("optimizer", l2o.DMOptimizer)(layers=layers),
+        options.pop("optimizer", TinyOptimizer)(**(network or {})),
         problems or [Booth()],
         meta or adam(0.01),
         loss_args or LossArgs(use_log_objective=False),
@@ -99,7 +101,7 @@ def trained(tmp_path_factory):
         ({"problems": [Booth(), Booth()]}, "problems/1/name"),
         ({"problems": [RandomScaling(Booth())]}, "problems/0/limit"),
         ({"validation_problems": [Matyas()]}, "validation_problems"),
-        ({"layers": (4,)}, "network/layers"),
+        ({"network": {"scale": 0.2}}, "network/scale"),
         ({"optimizer": l2o.RNNPropOptimizer}, "constructor"),
         ({"loss_args": LossArgs()}, "loss_args/use_log_objective"),
         ({"seed": 1}, "seed (0 there, 1 here)"),
@@ -205,7 +207,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     old = run.read_account()
     del old["training"]["depth"], old["strategy"]["max_dropped"]
     # Its account had the optimizer's name, which Keras numbers.
-    old["network"]["name"] = "DMOptimizer_7"
+    old["network"]["name"] = "TinyOptimizer_7"
     run.write_account(old)
     assert len(make(tmp_path, strategy={"num_periods": 3}).train()) == 3
     old["training"].pop("depth", None)
@@ -354,11 +356,12 @@ def test_a_run_of_the_command_line_goes_on_from_python(tmp_path, capsys):
     run = RunDirectory(tmp_path)
     assert not run.account_path.exists()
     problems = [RandomScaling(Quadratic(2))]
+    lstm = partial(make, optimizer=l2o.DMOptimizer, network={"layers": (3,)})
     with pytest.raises(UserError, match="optimizer/config/learning_rate"):
-        make(tmp_path, problems, adam(0.0)).train()
+        lstm(tmp_path, problems, adam(0.0)).train()
     with pytest.raises(UserError, match="problems/0/problem/dimensions"):
-        make(tmp_path, [RandomScaling(Quadratic(3))]).train()
-    assert len(make(tmp_path, problems, strategy={"num_periods": 2}).train()) == 2
+        lstm(tmp_path, [RandomScaling(Quadratic(3))]).train()
+    assert len(lstm(tmp_path, problems, strategy={"num_periods": 2}).train()) == 2
     # And the command line goes on with what Python has extended.
     assert run.read_config()["strategy"]["num_periods"] == 2
     more = {**run.read_config(), "strategy": {**config["strategy"], "num_periods": 3}}

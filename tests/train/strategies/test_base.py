@@ -12,7 +12,8 @@ from l2o.train.runs.summary import Row
 from l2o.train.strategies import schedules
 from l2o.train.strategies.base import BaseStrategy, Finished, Period
 from l2o.train.strategies.schedules import Fixed
-from tests.train.outer.test_training import TEACHERS, Parabola
+from tests.tiny_rule import TinyOptimizer
+from tests.train.parabola import TEACHERS, Parabola
 
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.01}}
 
@@ -21,7 +22,7 @@ def make(directory=None, seed=0, periods=3, training=None, sizes=(7,), **options
     options = {"epochs_per_period": 3, "validation_unroll": 6, **options}
     tf.keras.utils.set_random_seed(seed)
     made = Training(
-        l2o.RNNPropOptimizer(layers=(4,)),
+        TinyOptimizer(),
         [ProblemSpec(lambda size=size: Parabola(size)) for size in sizes],
         ADAM,
         LossArgs(),
@@ -247,9 +248,7 @@ class Exploding(Parabola):
 
 
 def exploding(some, run=None, **options):
-    made = Training(
-        l2o.RNNPropOptimizer(layers=(3,)), [Exploding(some)], ADAM, LossArgs(), repeat=4, depth=1
-    )
+    made = Training(TinyOptimizer(), [Exploding(some)], ADAM, LossArgs(), repeat=4, depth=1)
     return Runner(made, explosive(**options), run)
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import l2o
 from l2o.errors import UserError
 from l2o.problems import ProblemSpec
 from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Runner, Training
 from l2o.train.runs.summary import Row, best_row
 from l2o.train.strategies.base import Finished, Period
-from tests.train.outer.test_training import TEACHERS, Parabola
+from tests.tiny_rule import TinyOptimizer
+from tests.train.parabola import TEACHERS, Parabola
 
 
 def rows(*stages):
@@ -141,7 +141,7 @@ def test_the_share_that_is_done_grows_to_one_or_is_unknown():
 def make(directory=None, rate=0.01, training=None, **options):
     tf.keras.utils.set_random_seed(0)
     made = Training(
-        l2o.RNNPropOptimizer(layers=(4,)),
+        TinyOptimizer(),
         [ProblemSpec(lambda: Parabola(7))],
         {"class_name": "Adam", "config": {"learning_rate": rate}},
         LossArgs(),
