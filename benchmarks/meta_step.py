@@ -32,13 +32,13 @@ CLASSES = 10
 EXAMPLES = 1408
 
 
-def measure(args: argparse.Namespace, features: int, unroll: int, instances: int) -> common.Row:
+def measure(args: argparse.Namespace, features: int, unroll: int, optimizees: int) -> common.Row:
     """Measures meta-steps of `args.worker` from a fixed start."""
     options = {name: getattr(args, name) for name in ("second_derivatives", "imitation")}
-    call = prepare(args.worker, features, unroll, instances, **options)
+    call = prepare(args.worker, features, unroll, optimizees, **options)
     first, rate = common.time_calls(call, args.seconds)
     return {
-        "inner_steps_per_s": rate * unroll * instances,
+        "inner_steps_per_s": rate * unroll * optimizees,
         "trace_s": first,
         "peak_rss_mb": common.peak_rss_mb(),
     }
@@ -48,7 +48,7 @@ def prepare(
     name: str,
     features: int,
     unroll: int,
-    instances: int,
+    optimizees: int,
     *,
     second_derivatives: bool = False,
     imitation: bool = False,
@@ -60,7 +60,7 @@ def prepare(
         name: The optimizer.
         features: Inputs of the optimizee.
         unroll: Inner steps.
-        instances: Optimizees of each replica.
+        optimizees: Optimizees of each replica.
         second_derivatives: As for `TruncatedBackprop`.
         imitation: Whether on the imitation loss.
         replicas: As for `MetaStep`.
@@ -101,7 +101,7 @@ def prepare(
         problem,
         MetaLoss(args, "sum"),
         estimator=TruncatedBackprop(second_derivatives=second_derivatives),
-        instances=instances,
+        optimizees=optimizees,
         replicas=replicas,
     )
     if imitation:
@@ -131,7 +131,7 @@ def peers(args: argparse.Namespace) -> list[str]:
     """Returns the peers to run; tells on stderr which are left out and why."""
     if args.no_peers:
         return []
-    if args.imitation or "DM" not in args.optimizer or args.instances != [1]:
+    if args.imitation or "DM" not in args.optimizer or args.optimizees != [1]:
         print(
             "peers are left out: they run DM on the meta-loss with one optimizee", file=sys.stderr
         )
@@ -153,7 +153,7 @@ def peers(args: argparse.Namespace) -> list[str]:
 
 
 def command(
-    args: argparse.Namespace, name: str, features: int, unroll: int, instances: int
+    args: argparse.Namespace, name: str, features: int, unroll: int, optimizees: int
 ) -> list[str]:
     """Returns the command that measures one row once."""
     here = Path(__file__).resolve()
@@ -164,7 +164,7 @@ def command(
         start += ["--checkpoint"] * (name == "jax-checkpoint")
     else:
         start = [sys.executable, str(here), "--worker", name]
-        start += [f"--instances={instances}", *["--imitation"] * args.imitation]
+        start += [f"--optimizees={optimizees}", *["--imitation"] * args.imitation]
     return [
         *start,
         *(f"--features={features}", f"--unroll={unroll}", f"--seconds={args.seconds}"),
@@ -187,7 +187,7 @@ def parse() -> argparse.Namespace:
     for name, default, text in (
         ("--features", "64,784", "inputs of the optimizee"),
         ("--unroll", "20,100", "inner steps of a meta-step"),
-        ("--instances", "1", "optimizees of a meta-step; inner steps are summed over them"),
+        ("--optimizees", "1", "optimizees of a meta-step; inner steps are summed over them"),
     ):
         parser.add_argument(
             name,
@@ -220,18 +220,18 @@ def main() -> None:
     """Runs the measurements that the command line asks for."""
     args = parse()
     if args.worker:
-        print(json.dumps(measure(args, args.features[0], args.unroll[0], args.instances[0])))
+        print(json.dumps(measure(args, args.features[0], args.unroll[0], args.optimizees[0])))
         return
     peer_names = peers(args)
     kind = {"second_derivatives": args.second_derivatives, "imitation": args.imitation}
     cases = [
         common.Case(
-            {"optimizer": name, "features": features, "unroll": unroll, "instances": instances},
-            command(args, name, features, unroll, instances),
+            {"optimizer": name, "features": features, "unroll": unroll, "optimizees": optimizees},
+            command(args, name, features, unroll, optimizees),
         )
         for features in args.features
         for unroll in args.unroll
-        for instances in args.instances
+        for optimizees in args.optimizees
         for name in (*args.optimizer, *peer_names)
     ]
     rows = common.run_alternately(cases, args.repeats, spread="inner_steps_per_s")
@@ -255,7 +255,7 @@ def main() -> None:
             "optimizer": lambda r: r["optimizer"],
             "features": lambda r: str(r["features"]),
             "unroll": lambda r: str(r["unroll"]),
-            "instances": lambda r: str(r["instances"]),
+            "optimizees": lambda r: str(r["optimizees"]),
             "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
             "min - max": common.both_ends("inner_steps_per_s"),
             "first call s": lambda r: common.number(r["trace_s"]),

@@ -1,8 +1,8 @@
 """Speed of meta-training with worker processes of one core each, on the loopback interface.
 
-    python benchmarks/workers.py --optimizer DM --instances 4
+    python benchmarks/workers.py --optimizer DM --optimizees 4
 
-The meta-steps are those of meta_step.py (64 features, unroll 20); `--instances` is the number of
+The meta-steps are those of meta_step.py (64 features, unroll 20); `--optimizees` is the number of
 optimizees of each worker. One worker on one core is the reference for the others. "all-reduce" is
 the time of only the sum of the gradients and the results over all workers.
 """
@@ -27,7 +27,7 @@ FEATURES, UNROLL = 64, 20
 WARM_UP, CALLS, SUMS = 5, 100, 300
 
 
-def measure(name: str, instances: int) -> common.Row:
+def measure(name: str, optimizees: int) -> common.Row:
     """Measures the speed of all workers together, from within one of them."""
     import tensorflow as tf
 
@@ -35,9 +35,9 @@ def measure(name: str, instances: int) -> common.Row:
     from l2o.train import join
 
     replicas = join("multi_worker" if "TF_CONFIG" in os.environ else "none", lambda text: None)
-    call = prepare(name, FEATURES, UNROLL, instances, replicas=replicas)
+    call = prepare(name, FEATURES, UNROLL, optimizees, replicas=replicas)
     weights = getattr(l2o, f"{name}Optimizer")().network.trainable_variables
-    numbers = sum(w.shape.num_elements() for w in weights) + 1 + 5 * instances * replicas.count
+    numbers = sum(w.shape.num_elements() for w in weights) + 1 + 5 * optimizees * replicas.count
 
     @tf.function(autograph=False)
     def total() -> tf.Tensor:
@@ -53,13 +53,13 @@ def measure(name: str, instances: int) -> common.Row:
     seconds(call, WARM_UP)
     seconds(total, WARM_UP)
     return {
-        "inner_steps_per_s": UNROLL * instances * replicas.count / seconds(call, CALLS),
+        "inner_steps_per_s": UNROLL * optimizees * replicas.count / seconds(call, CALLS),
         "all_reduce_ms": 1e3 * seconds(total, SUMS) if replicas.count > 1 else 0.0,
         "kilobytes": 4 * numbers / 1e3,
     }
 
 
-def start(name: str, instances: int, count: int) -> None:
+def start(name: str, optimizees: int, count: int) -> None:
     """Runs `count` workers, each on its own core, and prints the measurement of the first."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
@@ -68,7 +68,7 @@ def start(name: str, instances: int, count: int) -> None:
     for one in sockets:
         one.close()
     cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, __file__, f"--measure={name}", f"--instances={instances}"]
+    command = [sys.executable, __file__, f"--measure={name}", f"--optimizees={optimizees}"]
     workers = []
     for i in range(count):
         environment = dict(os.environ)
@@ -96,7 +96,7 @@ def main() -> None:
         help=f"some of {', '.join(OPTIMIZERS)} [all]",
     )
     for option, default, text in (
-        ("--instances", "4", "optimizees of each worker"),
+        ("--optimizees", "4", "optimizees of each worker"),
         ("--workers", "1,2", "number of workers"),
     ):
         parser.add_argument(
@@ -112,24 +112,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON line per row, no table")
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure, args.instances[0])))
+        print(json.dumps(measure(args.measure, args.optimizees[0])))
         return
     if args.start:
-        start(args.start, args.instances[0], args.workers[0])
+        start(args.start, args.optimizees[0], args.workers[0])
         return
     cases = [
         common.Case(
-            {"optimizer": name, "instances": instances, "workers": workers},
+            {"optimizer": name, "optimizees": optimizees, "workers": workers},
             [
                 sys.executable,
                 __file__,
                 f"--start={name}",
-                f"--instances={instances}",
+                f"--optimizees={optimizees}",
                 f"--workers={workers}",
             ],
         )
         for name in args.optimizer
-        for instances in args.instances
+        for optimizees in args.optimizees
         for workers in args.workers
     ]
     rows = common.run_alternately(cases, args.repeats, spread="inner_steps_per_s")
@@ -138,7 +138,7 @@ def main() -> None:
         args.json,
         {
             "optimizer": lambda r: r["optimizer"],
-            "optimizees of each": lambda r: str(r["instances"]),
+            "optimizees of each": lambda r: str(r["optimizees"]),
             "workers": lambda r: str(r["workers"]),
             "inner steps/s": lambda r: common.number(r["inner_steps_per_s"]),
             "min - max": common.both_ends("inner_steps_per_s"),

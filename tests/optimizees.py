@@ -18,7 +18,7 @@ OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 
 
 class Remembers(Problem):
-    """sum((x - average of the past x)^4), and a drift that differs between instances."""
+    """sum((x - average of the past x)^4), and a drift that differs between optimizees."""
 
     name = "remembers"
 
@@ -51,7 +51,7 @@ class Outside(Remembers):
 
 
 class Cliff(Remembers):
-    """As `Remembers`, but from mini-batch 3 on the instances of odd seeds are spoilt."""
+    """As `Remembers`, but from mini-batch 3 on the optimizees of odd seeds are spoilt."""
 
     def __init__(self, how):
         self.how = how
@@ -112,9 +112,11 @@ def learn(step, kind, seeds):
     return gradient, type(result)(*map(np.atleast_1d, result)), carry
 
 
-def meta_step(optimizer, problem, instances, kind="train", order="first", replicas=None):
+def meta_step(optimizer, problem, optimizees, kind="train", order="first", replicas=None):
     estimator = TruncatedBackprop(second_derivatives=order == "second")
-    step = MetaStep(optimizer, problem, estimator=estimator, instances=instances, replicas=replicas)
+    step = MetaStep(
+        optimizer, problem, estimator=estimator, optimizees=optimizees, replicas=replicas
+    )
     if kind == "imitate":
         # Clipping by the norm shows whether a teacher sees the gradients of another optimizee.
         create = partial(keras.optimizers.Adam, 0.1, clipnorm=0.5)

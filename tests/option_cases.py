@@ -211,8 +211,8 @@ def _spied(meta_step, kind, steps, fresh):
         if isinstance(batches, Picked):
             examples = meta_step.problem.dataset.train
             batches = examples.take(batches.indices.numpy())
-        several = meta_step.instances > 1
-        for k in range(meta_step.instances):
+        several = meta_step.optimizees > 1
+        for k in range(meta_step.optimizees):
             numbers = [np.atleast_1d(v)[k].item() for v in result]
             carries = (take(carry, k) if several else carry for carry in (before, after))
             own = tf.nest.map_structure(lambda b, k=k: b[:, k] if several else b, batches)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from l2o.inner.trajectory import Tensors
 from l2o.optimizer import TrainableOptimizer
 
-Tensors = list[tf.Tensor]
 # Coordinates in a lane. The state and the gates of a larger lane leave the cache. Starting a
 # smaller one costs more than computing it.
 LARGEST_LANE = 3984
@@ -111,14 +111,14 @@ class Coordinates:
         optimizees: int | None = None,
     ) -> None:
         self._shapes = [p.shape for p in params]
-        self._rows = optimizees or 1
-        self._sizes = [p.shape.num_elements() // self._rows for p in params]
+        self._optimizees = optimizees or 1
+        self._sizes = [p.shape.num_elements() // self._optimizees for p in params]
         self._dtypes = [p.dtype for p in params]
         self._dtype = dtype
         self._batched = optimizees is not None
         # Coordinates of one optimizee, and of all.
         self.n = sum(self._sizes)
-        self.total = self.n * self._rows
+        self.total = self.n * self._optimizees
         self.count = count
         self._size = -(-self.total // count)
         self._size += -self._size % VECTOR
@@ -127,7 +127,7 @@ class Coordinates:
     def cut(self, tensors: Tensors) -> list[Tensors]:
         """See `Uncut.cut`."""
         if self._batched:
-            rows = [tf.reshape(tf.cast(t, self._dtype), [self._rows, -1]) for t in tensors]
+            rows = [tf.reshape(tf.cast(t, self._dtype), [self._optimizees, -1]) for t in tensors]
             flat = [tf.reshape(tf.concat(rows, 1), [-1])]
         else:
             flat = [tf.reshape(tf.cast(t, self._dtype), [-1]) for t in tensors]
@@ -138,7 +138,7 @@ class Coordinates:
         """See `Uncut.join`."""
         flat = tf.concat([lane for (lane,) in lanes], 0)
         if self._batched:
-            flat = tf.reshape(flat[: self.total], [self._rows, self.n])
+            flat = tf.reshape(flat[: self.total], [self._optimizees, self.n])
             parts = tf.split(flat, self._sizes, 1)
         else:
             parts = tf.split(flat, [*self._sizes, self.padding])[: len(self._sizes)]
@@ -151,7 +151,7 @@ class Coordinates:
         """See `Uncut.cut_series`."""
         flat = tf.concat(
             [
-                tf.reshape(tf.cast(t, self._dtype), [tf.shape(t)[0], self._rows, size])
+                tf.reshape(tf.cast(t, self._dtype), [tf.shape(t)[0], self._optimizees, size])
                 for t, size in zip(tensors, self._sizes, strict=True)
             ],
             2,
@@ -165,7 +165,7 @@ class Coordinates:
         if self._batched:
             # Padding takes the last optimizee's factor; its value does not matter.
             start = lane * self._size
-            of = np.minimum(np.arange(start, start + self._size) // self.n, self._rows - 1)
+            of = np.minimum(np.arange(start, start + self._size) // self.n, self._optimizees - 1)
             by = tf.gather(by, of.astype(np.int32))
         return [tf.cast(by, t.dtype) * t for t in tensors]
 
@@ -200,7 +200,7 @@ class Coordinates:
             leaf = tf.concat(leaves, -1)[..., : self.total]
             if not self._batched:
                 return leaf
-            leaf = tf.reshape(leaf, [*leaf.shape[:-1], self._rows, self.n])
+            leaf = tf.reshape(leaf, [*leaf.shape[:-1], self._optimizees, self.n])
             if old.shape.rank == 1:
                 return leaf[:, 0]
             last = leaf.shape.rank - 1

@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.inner.batched import Batched, Optimizee, count_of, gradient_kinds_of, one_of, problem_of
+from l2o.inner.trajectory import Tensors
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.partial import Place, put, take
 from l2o.problems import Gradient, Instance, Problem
-
-Tensors = list[tf.Tensor]
 
 
 class PartialProblem(Problem):

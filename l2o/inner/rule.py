@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from l2o.inner.trajectory import Tensors
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import compiled
-
-Tensors = list[tf.Tensor]
 
 
 class Rule:

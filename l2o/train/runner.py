@@ -21,7 +21,7 @@ from l2o.errors import UserError
 from l2o.options import Seed, check_value, expect
 from l2o.progress import Progress, Silent
 from l2o.train.outer.iteration import UnrollRecord
-from l2o.train.outer.training import VALIDATION_INSTANCES, Training
+from l2o.train.outer.training import VALIDATION_OPTIMIZEES, Training
 from l2o.train.runs import account
 from l2o.train.runs.directory import RunDirectory
 from l2o.train.runs.summary import Row, describe, period_name
@@ -178,7 +178,7 @@ class Runner:
             # Each period validates on the same optimizees, so losses can be compared.
             rngs = [
                 seeds.generator(self.seed, seeds.VALIDATION, instance, index)
-                for instance in range(VALIDATION_INSTANCES)
+                for instance in range(VALIDATION_OPTIMIZEES)
             ]
             for unroll in self.training.validate(index, rngs, period.validation_unroll):
                 losses.append(unroll.loss)

@@ -7,7 +7,7 @@ import pytest
 
 from config.overrides import PRESETS, merge_all, preset_names
 from l2o.optimizer import OPTIMIZERS
-from l2o.train import build_training, resolve_config
+from l2o.train import build_strategy, build_training, resolve_config
 from tests.running import build_runner
 
 TINY = [
@@ -38,12 +38,28 @@ def test_there_is_a_preset_for_each_optimizer(kind):
     assert sorted(constructors) == sorted(OPTIMIZERS.entries)
 
 
-@pytest.mark.parametrize("name", [n for n in preset_names() if n != "sample"])
+NAMES = [name for name in preset_names() if name != "sample"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_a_job(name):
+    config = resolve_config(merge_all(presets=[name]))
+    training, strategy = build_training(config), build_strategy(config)
+    assert len(training.problems) == len(config["problems"])
+    assert strategy.plan([]).period == 0
+
+
+# What they are made of is traced in other tests.
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n in ("rnnprop-paper", "dm-digits") else pytest.param(n, marks=pytest.mark.slow)
+        for n in NAMES
+    ],
+)
 def test_a_preset_trains(name):
     config = resolve_config(merge_all(presets=[name], overrides=TINY))
-    # A trace for each of the problems would take a minute; all of them are built here.
-    problems = build_training(config).problems
-    assert len(problems) == len(config["problems"])
+    # A trace for each of the problems would take a minute.
     config["problems"] = config["problems"][:1]
     # Where it imitates, it does nothing else in the first period.
     config["training"]["p_teacher"] = 0.0

@@ -70,9 +70,9 @@ def check_mean(monkeypatch, optimizer, kind, case, order):
     monkeypatch.setattr(unroll, "MEMORY", 0 if case == "state" else unroll.MEMORY)
     problem = CASES[case]()
     make = partial(meta_step, optimizer, problem, kind=kind, order=order)
-    alone = make(instances=1)
+    alone = make(optimizees=1)
     expected = [learn(alone, kind, [seed]) for seed in range(3)]
-    gradient, result, carry = learn(make(instances=3), kind, range(3))
+    gradient, result, carry = learn(make(optimizees=3), kind, range(3))
     mean = np.mean([g for g, *_ in expected], 0)
     assert np.abs(mean).max() > 0
     np.testing.assert_allclose(gradient, mean, rtol=1e-5, atol=1e-5 * np.abs(mean).max())
@@ -98,10 +98,10 @@ def test_one_that_diverges_spoils_none_and_is_reported(name, order, kind, how):
     optimizer, problem = optimizer_of(name), Cliff(how)
     make = partial(meta_step, optimizer, problem, kind=kind, order=order)
     seeds = [0, 1, 2, 4]
-    alone = make(instances=1)
+    alone = make(optimizees=1)
     each = [learn(alone, kind, [seed]) for seed in seeds]
     healthy = [one for seed, one in zip(seeds, each, strict=True) if seed % 2 == 0]
-    gradient, result, carry = learn(make(instances=len(seeds)), kind, seeds)
+    gradient, result, carry = learn(make(optimizees=len(seeds)), kind, seeds)
     mean = np.mean([g for g, *_ in healthy], 0)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(gradient, mean, rtol=1e-5, atol=1e-5 * np.abs(mean).max())
@@ -142,15 +142,15 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_problem_is_evaluated_as_alone(kind):
     problem = KINDS[kind]()
-    instances = [problem.init(seed) for seed in range(3)]
+    optimizees = [problem.init(seed) for seed in range(3)]
     streams = [problem.stream(seed, 0, 1) for seed in range(3)]
-    params, model_state = stack([(list(p), list(s)) for p, s in instances])
+    params, model_state = stack([(list(p), list(s)) for p, s in optimizees])
     batch = tf.nest.map_structure(lambda b: b[0], stack(streams, axis=1))
     run = tf.function(value_and_gradients, autograph=False)
     together = run(Batched(problem, 3), params, model_state, batch)
     for k in range(3):
         own = tf.nest.map_structure(lambda b: b[0], streams[k])
-        alone = run(problem, list(instances[k].params), list(instances[k].model_state), own)
+        alone = run(problem, list(optimizees[k].params), list(optimizees[k].model_state), own)
         both = zip(tf.nest.flatten(together), tf.nest.flatten(alone), strict=True)
         for got, wanted in both:
             np.testing.assert_allclose(got[k], wanted, rtol=1e-4, atol=1e-5)

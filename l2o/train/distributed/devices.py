@@ -7,9 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from l2o.inner.trajectory import Tensors
 from l2o.train.distributed.processes import Processes
-
-Tensors = list[tf.Tensor]
 
 
 class Replicas(Processes):

@@ -8,9 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from l2o.inner import batched
+from l2o.inner.trajectory import Tensors
 from l2o.train.distributed.devices import Replicas
-
-Tensors = list[tf.Tensor]
 
 
 class Layout:

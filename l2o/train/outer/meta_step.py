@@ -36,7 +36,7 @@ class MetaStep:
             teachers have variables on the replica's device [none].
         estimator: Estimates the gradients of the losses [TruncatedBackprop].
         rule: The optimizer's rule, to compile it once for several problems [a new one].
-        instances: How many optimizees each replica unrolls, side by side. The meta-gradient
+        optimizees: How many each replica unrolls side by side. The meta-gradient
             is the mean of the gradients of all of them [1].
         replicas: Which share the work [one].
     """
@@ -50,7 +50,7 @@ class MetaStep:
         imitation: Any = None,
         estimator: GradientEstimator | None = None,
         rule: Rule | None = None,
-        instances: int = 1,
+        optimizees: int = 1,
         replicas: Replicas | None = None,
     ) -> None:
         self.optimizer = optimizer
@@ -58,13 +58,13 @@ class MetaStep:
         self.loss = loss or MetaLoss()
         self.imitation = imitation
         self.rule = rule or Rule(optimizer)
-        self.layout = Layout(replicas, instances)
-        self.optimizee = problem if instances == 1 else Batched(problem, instances)
+        self.layout = Layout(replicas, optimizees)
+        self.optimizee = problem if optimizees == 1 else Batched(problem, optimizees)
         self.estimator = (estimator or TruncatedBackprop()).for_problem(self.rule, self.optimizee)
         self._compiled: dict[Any, Any] = {}
 
     @property
-    def instances(self) -> int:
+    def optimizees(self) -> int:
         """How many optimizees each replica unrolls."""
         return self.layout.per_replica
 

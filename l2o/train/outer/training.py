@@ -31,7 +31,7 @@ from l2o.train.outer.meta_step import MetaStep
 from l2o.train.outer.state import TrainingState
 
 # How many optimizees of each problem a validation averages over.
-VALIDATION_INSTANCES = 4
+VALIDATION_OPTIMIZEES = 4
 
 
 def _problems(specs: Sequence[ProblemSpec | Problem], path: str) -> list[Problem]:
@@ -198,7 +198,7 @@ class Training:
                 loss,
                 estimator=self.estimator,
                 rule=rule,
-                instances=self.layout.per_replica,
+                optimizees=self.layout.per_replica,
                 replicas=self.replicas,
             )
             if p_teacher > 0:
@@ -213,7 +213,7 @@ class Training:
         self.validation_problems = own_problems or self.problems
         # `validate` needs a carry as state, which only the default estimator has.
         self.validation_steps = [
-            MetaStep(optimizer, problem, loss, rule=rule, instances=VALIDATION_INSTANCES)
+            MetaStep(optimizer, problem, loss, rule=rule, optimizees=VALIDATION_OPTIMIZEES)
             for problem in self.validation_problems
         ]
         meta_optimizers = {"meta_optimizer": self.meta_optimizer}
@@ -284,7 +284,7 @@ class Training:
 
         Args:
             index: Which problem.
-            rngs: Source of the draws of each of `VALIDATION_INSTANCES` optimizees.
+            rngs: Source of the draws of each of `VALIDATION_OPTIMIZEES` optimizees.
             length: Of each unroll.
         """
         meta_step, own = self.validation_steps[index], range(len(rngs))
