@@ -1598,7 +1598,9 @@ def test_option_changes_what_it_should(name, tmp_path):
 
 
 def test_every_option_has_a_case():
-    assert sorted(CASES) == sorted(OPTIONS)
+    from tests.optimizer.test_small_mlps_options import CASES as OF_SMALL_MLPS
+
+    assert sorted([*CASES, *OF_SMALL_MLPS]) == sorted(OPTIONS)
 
 
 def without(config, path):
