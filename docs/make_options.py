@@ -36,7 +36,9 @@ do not edit it.
 are indices of list entries, from 0. If the type is a list or an object, `path=value` replaces all
 of it. The test of an option is
 `tests/test_every_option.py::test_option_changes_what_it_should[...]` with the last column
-between the brackets. The terms are explained in the [glossary](glossary.md).
+between the brackets; those of AdafacMLP and Celo2 are in
+`tests/optimizer/test_small_mlps_options.py`. The terms are explained in the
+[glossary](glossary.md).
 """
 
 
