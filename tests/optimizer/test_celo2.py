@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.src.optimizers.muon import Muon
 
 from l2o.optimizer import Celo2Optimizer, equations
 from l2o.optimizer.accumulators import two_longest
@@ -57,11 +56,13 @@ def test_the_weights_are_in_the_papers_order():
     assert sum(int(np.prod(shape)) for shape in shapes) == 347
 
 
+@pytest.mark.skipif(not hasattr(keras.optimizers, "Muon"), reason="this Keras has no Muon")
 def test_newton_schulz_is_that_of_keras_muon():
+    muon = keras.optimizers.Muon()
     rng = np.random.default_rng(0)
     for shape in ((4, 7), (7, 4), (5, 5), (1, 6)):
         x = tf.constant(rng.normal(size=shape), tf.float32)
-        expected = Muon().zeropower_via_newtonschulz5(x, 5)
+        expected = muon.zeropower_via_newtonschulz5(x, 5)
         np.testing.assert_allclose(equations.orthogonalized(x), expected, rtol=1e-4, atol=1e-5)
     stacked = tf.constant(rng.normal(size=(2, 3, 4, 6)), tf.float32)
     single = [[equations.orthogonalized(x) for x in row] for row in stacked]
