@@ -21,6 +21,8 @@ if _keras.config.backend() != "tensorflow":
 from l2o import optimizer, problems, train
 from l2o.errors import UserError
 from l2o.optimizer import (
+    AdafacMLPOptimizer,
+    Celo2Optimizer,
     DMOptimizer,
     RNNPropOptimizer,
     ScaleBasicOptimizer,
@@ -30,6 +32,8 @@ from l2o.train import load, pretrained
 from l2o.version import __version__
 
 __all__ = [
+    "AdafacMLPOptimizer",
+    "Celo2Optimizer",
     "DMOptimizer",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",

@@ -64,6 +64,7 @@ Epsilon = Annotated[float, Ge(1e-20)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Decay = Annotated[float, Ge(0), Lt(1)]
+Decays = tuple[Decay, Decay, Decay]
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
@@ -82,6 +83,7 @@ def _path(text: str) -> str:
 # The two ends of an interval of positive numbers.
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
+Name = Annotated[str, MinLen(1)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
 Activation = Annotated[str, _one_of("activation", activation_names)]
 Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]

@@ -14,7 +14,12 @@ from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.meta_step import MetaStep
 
 STEPS = 5
-OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+OPTIMIZERS = ("AdafacMLP", "Celo2", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+SMALL = {
+    "AdafacMLP": {"hidden_units": 3, "step_size": 0.1},
+    "Celo2": {"hidden_units": 3, "step_size": 0.1},
+    "ScaleHierarchical": {"param_units": 4, "tensor_units": 3, "global_units": 2},
+}
 
 
 class Remembers(Problem):
@@ -77,12 +82,7 @@ CASES = {
 
 def optimizer_of(name, xla=False):
     keras.utils.set_random_seed(1)
-    small = (
-        {"param_units": 4, "tensor_units": 3, "global_units": 2}
-        if name == "ScaleHierarchical"
-        else {"layers": (4,)}
-    )
-    made = getattr(l2o, f"{name}Optimizer")(**small)
+    made = getattr(l2o, f"{name}Optimizer")(**SMALL.get(name, {"layers": (4,)}))
     made.network.set_weights([2 * w for w in made.network.get_weights()])
     # Most of these tests would only wait for the compiler.
     made.xla = xla

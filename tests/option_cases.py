@@ -39,6 +39,8 @@ LSTMS = ("DM", "RNNProp", "ScaleBasic")
 NETWORKS = {
     **{name: {"layers": [3]} for name in LSTMS},
     "ScaleHierarchical": {"param_units": 3, "tensor_units": 2, "global_units": 2, "timescales": 3},
+    "AdafacMLP": {},
+    "Celo2": {},
 }
 STRATEGY_OPTIONS = {
     "Simple": {"num_periods": 1, "unroll_distribution": 1, "validation_unroll": 1},
@@ -318,7 +320,7 @@ class Cases(dict[str, Case]):
 
         @pytest.mark.parametrize("name", self)
         def test(name, tmp_path):
-            case, entry = self[name], _options()[name]
+            case, entry = self[name], documented()[name]
             with case.within(tmp_path), _traced(case.traced):
                 made = case.made(tmp_path)
                 assert value_at(made.config, entry.path) != entry.default, "not a test of it"
@@ -334,7 +336,7 @@ class Cases(dict[str, Case]):
         def test(name, tmp_path):
             case = self[name]
             with (
-                _ignoring(_options()[name].path),
+                _ignoring(documented()[name].path),
                 case.within(tmp_path),
                 _traced(case.traced),
                 pytest.raises((AssertionError, ValueError)),
@@ -345,7 +347,8 @@ class Cases(dict[str, Case]):
 
 
 @cache
-def _options():
+def documented():
+    """The options of docs/options.md by their names."""
     return runpy.run_path(str(ROOT / "docs/make_options.py"))["documented"]()
 
 

@@ -57,7 +57,9 @@ def test_apply_step():
 
 @pytest.mark.slow
 def test_workers():
-    done, rows = run("workers", "--optimizer", "DM", "--optimizees", "1", "--repeats", "1", "--json")
+    done, rows = run(
+        "workers", "--optimizer", "DM", "--optimizees", "1", "--repeats", "1", "--json"
+    )
     assert done.returncode == 0, done.stderr
     one, two = rows
     assert (one["workers"], two["workers"]) == (1, 2)

@@ -99,7 +99,8 @@ class LearnedLoop:
         """See `Loop`; learning rates are not supported."""
         assert learning_rates is None
         # The default seed, as when Keras builds it, gives the same random initial state.
-        starts = [Carry(*one, self.rule.optimizer.initial_state(one.params)) for one in instances]
+        specs, optimizer = batched.problem_of(self.optimizee).specs, self.rule.optimizer
+        starts = [Carry(*one, optimizer.initial_state(specs(one.params))) for one in instances]
         self._carry = starts[0] if self.models == 1 else batched.stack(starts)
         self._alive = np.ones(self.models, bool)
 

@@ -41,7 +41,7 @@ def probe(problem: Problem, optimizer: TrainableOptimizer, steps: int, seed: int
     rng = seeds.generator(seed, seeds.EVALUATION)
     instance, stream = problem.init(seeds.draw(rng)), seeds.draw(rng)
     batches = problem.stream(stream, 0, steps)
-    carry = Carry(*instance, optimizer.initial_state(instance.params))
+    carry = Carry(*instance, optimizer.initial_state(problem.specs(instance.params)))
     part = part_of(optimizer, problem, carry, batches)
     optimizee = part.optimizee if part else problem
     params, model_state, state = part.split(*carry) if part else carry

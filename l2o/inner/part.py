@@ -11,7 +11,7 @@ from l2o.errors import UserError
 from l2o.inner.batched import Batched, Optimizee, count_of, gradient_kinds_of, one_of, problem_of
 from l2o.inner.trajectory import Tensors
 from l2o.optimizer import TrainableOptimizer
-from l2o.optimizer.partial import Place, put, take
+from l2o.optimizer.partial import Place, put_state, take_state
 from l2o.problems import Gradient, Instance, Problem
 
 
@@ -107,25 +107,20 @@ class Part:
             ) from None
         first = 1 if count else 0
         self._places = [
-            p and Place(first + p.axis % leaf.shape.rank, p.coordinates)
+            Place(first + p.axis % leaf.shape.rank, p.coordinates) if isinstance(p, Place) else p
             for p, leaf in zip(places, tf.nest.flatten(one), strict=True)
         ]
 
     def split(self, params: Tensors, model_state: Any, state: Any) -> tuple[Tensors, Tensors, Any]:
         """Returns the parameters, the model state and the optimizer's state that change."""
-        of = (self._params, self._problem.changing)
-        pairs = zip(tf.nest.flatten(state), self._places, strict=True)
-        own = tf.nest.pack_sequence_as(state, [take(leaf, p, *of) for leaf, p in pairs])
+        own = take_state(state, self._places, self._params, self._problem.changing)
         return (*self._problem.split(params, model_state), own)
 
     def join(
         self, params: Tensors, model_state: Tensors, state: Any, before: Any
     ) -> tuple[Tensors, Tensors, Any]:
         """Undoes `split`; the optimizer's state of the rest is that of `before`."""
-        of = (self._params, self._problem.changing)
-        triples = zip(tf.nest.flatten(before), tf.nest.flatten(state), self._places, strict=True)
-        leaves = [put(old, new, p, *of) for old, new, p in triples]
-        whole = tf.nest.pack_sequence_as(before, leaves)
+        whole = put_state(before, state, self._places, self._params, self._problem.changing)
         return (*self._problem.join(params, model_state), whole)
 
 

@@ -1,5 +1,7 @@
 """The learned optimizers. A new one is a new file and a line in `OPTIMIZERS`."""
 
+from l2o.optimizer.adafac_mlp import AdafacMLPOptimizer
+from l2o.optimizer.celo2 import Celo2Optimizer
 from l2o.optimizer.dm import DMOptimizer
 from l2o.optimizer.rnnprop import RNNPropOptimizer
 from l2o.optimizer.scale_basic import ScaleBasicOptimizer
@@ -10,6 +12,8 @@ from l2o.registry import Registry
 OPTIMIZERS: Registry[type[TrainableOptimizer]] = Registry(
     "optimizer",
     {
+        "AdafacMLP": AdafacMLPOptimizer,
+        "Celo2": Celo2Optimizer,
         "DM": DMOptimizer,
         "RNNProp": RNNPropOptimizer,
         "ScaleBasic": ScaleBasicOptimizer,
@@ -19,6 +23,8 @@ OPTIMIZERS: Registry[type[TrainableOptimizer]] = Registry(
 
 __all__ = [
     "OPTIMIZERS",
+    "AdafacMLPOptimizer",
+    "Celo2Optimizer",
     "DMOptimizer",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",

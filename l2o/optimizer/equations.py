@@ -10,6 +10,10 @@ import tensorflow as tf
 
 # Larger gradients are clipped, so that their squares stay finite in float32.
 LARGEST_GRADIENT = 1e18
+# Of the quintic iteration that orthogonalises a matrix, and how often it is applied (Jordan et al.
+# 2024, "Muon").
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
 
 
 def precision() -> str:
@@ -87,6 +91,27 @@ def root(v: tf.Tensor) -> tf.Tensor:
     """Returns sqrt(v); its gradient at v = 0 is 0 instead of infinity."""
     positive = v > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, v, tf.ones_like(v))), tf.zeros_like(v))
+
+
+def orthogonalized(x: tf.Tensor) -> tf.Tensor:
+    """Returns matrices with the singular vectors of `x` and singular values near 1.
+
+        X <- 3.4445 X + (-4.7750 A + 2.0315 A A) X,   A = X X^T,   five times
+
+    from X = x / |x|, which is transposed where that makes A smaller.
+
+    Args:
+        x: [..., rows, columns].
+    """
+    a, b, c = NEWTON_SCHULZ
+    is_tall = x.shape[-2] > x.shape[-1]
+    if is_tall:
+        x = tf.linalg.matrix_transpose(x)
+    x /= root(tf.reduce_sum(tf.square(x), [-2, -1], keepdims=True)) + 1e-8
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = tf.matmul(x, x, transpose_b=True)
+        x = a * x + tf.matmul(b * square + c * tf.matmul(square, square), x)
+    return tf.linalg.matrix_transpose(x) if is_tall else x
 
 
 def log_uniform(n: int, ends: Sequence[float], seed: Sequence[int], dtype: tf.DType) -> tf.Tensor:

@@ -123,9 +123,7 @@ def names(variables: Sequence[Any]) -> list[str]:
     built the layer. So a name is the end of the path: layer and variable, and more of it only
     where that is not unique.
     """
-    # TensorFlow's end in ":0".
-    texts = [v.path if isinstance(v, keras.Variable) else v.name.split(":")[0] for v in variables]
-    paths = [tuple(text.split("/")) for text in texts]
+    paths = [tuple(path_of(v).split("/")) for v in variables]
     ends = [path[-2:] for path in paths]
     for length in range(3, max(map(len, paths), default=0) + 1):
         times = Counter(ends)
@@ -133,6 +131,13 @@ def names(variables: Sequence[Any]) -> list[str]:
             path[-length:] if times[end] > 1 else end for path, end in zip(paths, ends, strict=True)
         ]
     return ["/".join(end) for end in ends]
+
+
+def path_of(variable: Any) -> str:
+    """Returns the path of a variable of Keras or of TensorFlow: `sequential/dense/kernel`."""
+    if isinstance(variable, keras.Variable):
+        return variable.path
+    return variable.name.split(":")[0]  # TensorFlow's end in ":0"
 
 
 def _number(text: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.optimizer.layout import Layout, order
-from l2o.optimizer.partial import Place, reordered
+from l2o.optimizer.partial import AnyPlace, reordered, sources
 
 
 class Owned(NamedTuple):
@@ -27,7 +27,7 @@ class Owned(NamedTuple):
     all: Sequence[Any]
     model: Sequence[Any]
     state: Sequence[Any]
-    places: Callable[[], Sequence[Place | None]]
+    places: Callable[[], Sequence[AnyPlace]]
     per_variable: Sequence[Sequence[Any]]
 
 
@@ -54,25 +54,25 @@ def rearranged(values: Sequence[np.ndarray], owned: Owned) -> list[np.ndarray] |
     if layout is None:
         return list(values)
     own = layout.fingerprints
-    sources = order(values[index[id(layout)]], own)
-    if sources is None:
+    found = order(values[index[id(layout)]], own)
+    if found is None:
         return None
-    if sources == list(range(len(own))):
+    if found == list(range(len(own))):
         return list(values)
     updated = [v for v in owned.model if is_updated(v)]
-    of_updated = [k for v, k in zip(owned.model, sources, strict=True) if is_updated(v)]
+    of_updated = [k for v, k in zip(owned.model, found, strict=True) if is_updated(v)]
     ranks = [sorted(of_updated).index(k) for k in of_updated]
     try:
         places = owned.places()
     except NotImplementedError:
         return None
     sorted_ = list(values)
-    for variable, place in zip(owned.state, places, strict=True):
-        i = index[id(variable)]
-        sorted_[i] = reordered(values[i], place, updated, ranks)
+    state = [index[id(v)] for v in owned.state]
+    for i, place, source in zip(state, places, sources(places, ranks), strict=True):
+        sorted_[i] = reordered(values[state[source]], place, updated, ranks)
     for variables in owned.per_variable:
         at = [index[id(v)] for v in variables]
-        for i, source in zip(at, sources, strict=bool(at)):
+        for i, source in zip(at, found, strict=bool(at)):
             sorted_[i] = values[at[source]]
     sorted_[index[id(layout)]] = own
     return sorted_

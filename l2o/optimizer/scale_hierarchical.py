@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.optimizer import equations
-from l2o.optimizer.partial import Place
+from l2o.optimizer.partial import AnyPlace, Place
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Activation, Count, Epsilon, Initializer, Interval, LearningRate
 
@@ -225,10 +225,15 @@ class ScaleHierarchicalOptimizer(TrainableOptimizer):
         )
         return equations.unflatten(delta, params), new
 
-    def state_places(self, state: ScaleHierarchicalState) -> list[Place | None]:
+    def state_places(self, state: ScaleHierarchicalState) -> list[AnyPlace]:
         """See `TrainableOptimizer.state_places`."""
         tensor, coordinate = Place(0, coordinates=False), Place(0, coordinates=True)
-        places = {"t": None, "t_tensor": tensor, "h_tensor": tensor, "h_global": None}
+        places: dict[str, AnyPlace] = {
+            "t": None,
+            "t_tensor": tensor,
+            "h_tensor": tensor,
+            "h_global": None,
+        }
         return [places.get(field, coordinate) for field in state._fields]
 
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from l2o import seeds
 from l2o.optimizer import learned, saved
-from l2o.optimizer.layout import Layout
+from l2o.optimizer.layout import Layout, path_of
 from l2o.optimizer.making import Making, default_name
-from l2o.optimizer.partial import Place, put, take
+from l2o.optimizer.partial import AnyPlace, Place, put_state, take_state
 from l2o.optimizer.restore import Owned, is_updated, rearranged
 from l2o.options import options_of
 
@@ -69,7 +69,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         """Returns the state before the first step.
 
         Args:
-            params: The optimizee's parameters; only shapes and dtypes matter.
+            params: The optimizee's parameters; only shapes, dtypes and names matter. They may be
+                tensors, which have no names, or `tf.TensorSpec`s, whose names are the paths of
+                Keras variables.
             seed: Seed of a rule whose first state is random [0].
 
         Returns:
@@ -94,8 +96,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         """
         raise NotImplementedError
 
-    def state_places(self, state: State) -> list[Place | None]:
-        """Returns where the parameters lie in each leaf of a state, see `Place`.
+    def state_places(self, state: State) -> list[AnyPlace]:
+        """Returns where the parameters lie in each leaf of a state, see `Place` and `Own`.
 
         Steps in which only some variables have a gradient need it. A rule that is not
         coordinatewise has to define it.
@@ -179,7 +181,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         # `fit` calls this while it traces. An initial value that the trace computes would be
         # lost, so the values are made outside of it.
         with tf.init_scope():
-            params = [tf.zeros(v.shape, v.dtype) for v in self._updated()]
+            params = [tf.TensorSpec(v.shape, v.dtype, path_of(v)) for v in self._updated()]
             state = self.initial_state(params)
             self._state_structure = tf.nest.map_structure(lambda _: None, state)
             if tf.nest.flatten(state):
@@ -266,20 +268,15 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             self._compiled_subsets.add(tuple(taking))
         is_compiled = tuple(taking) in self._compiled_subsets
         update = self._compiled_update if is_compiled else self.update
-        places, leaves = self.state_places(state), tf.nest.flatten(state)
-        part = [take(leaf, p, params, taking) for leaf, p in zip(leaves, places, strict=True)]
+        places = self.state_places(state)
         deltas, new = update(
             [p for p, takes in zip(params, taking, strict=True) if takes],
             [g for g in grads if g is not None],
-            tf.nest.pack_sequence_as(state, part),
+            take_state(state, places, params, taking),
         )
-        merged = [
-            put(leaf, n, p, params, taking)
-            for leaf, n, p in zip(leaves, tf.nest.flatten(new), places, strict=True)
-        ]
         rest = iter(deltas)
-        return [next(rest) if takes else None for takes in taking], tf.nest.pack_sequence_as(
-            state, merged
+        return [next(rest) if takes else None for takes in taking], put_state(
+            state, new, places, params, taking
         )
 
     def _own_config(self) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class KerasProblem(Problem):
         self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
         self._model = self._built()
+        self.param_names = tuple(v.path for v in self._model.trainable_variables)
         self._initial_values = InitialValues(self._fresh)
         # `fit` passes `training` too, if the model's `call` takes it.
         takes_training = "training" in inspect.signature(self._model.call).parameters

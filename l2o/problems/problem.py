@@ -46,10 +46,13 @@ class Problem(ABC):
     Attributes:
         name: Name in messages and file names.
         steps_per_epoch: Number of mini-batches in an epoch; None for a problem without data.
+        param_names: Names of the parameters, in their order; parameters beyond the last name have
+            none.
     """
 
     name: str
     steps_per_epoch: int | None = None
+    param_names: Sequence[str] = ()
 
     @abstractmethod
     def init(self, seed: int) -> Instance:
@@ -86,6 +89,13 @@ class Problem(ABC):
     def stream(self, seed: int, start: int, count: int) -> Batch:
         """Returns the mini-batches of `batches` in the form that is fastest for `objective`."""
         return self.batches(seed, start, count)
+
+    def specs(self, params: Sequence[Any]) -> list[tf.TensorSpec]:
+        """Returns the shapes, dtypes and names of parameters, for an optimizer's first state."""
+        names = [*self.param_names, *[None] * len(params)]
+        return [
+            tf.TensorSpec(p.shape, p.dtype, name) for p, name in zip(params, names, strict=False)
+        ]
 
     def gradient_kinds(
         self, params: Sequence[Any], model_state: Sequence[Any], batch: Any

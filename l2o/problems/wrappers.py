@@ -28,6 +28,8 @@ class Wrapper(Problem):
         self.problem = problem
         self.name = problem.name
         self.steps_per_epoch = problem.steps_per_epoch
+        # A wrapper may add parameters, after those of the inner problem.
+        self.param_names = problem.param_names
         self.depth: int = 1 + (problem.depth if isinstance(problem, Wrapper) else 0)
 
     def batches(self, seed: int, start: int, count: int) -> Batch:

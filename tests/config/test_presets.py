@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import l2o
 from config.overrides import PRESETS, merge_all, preset_names
 from l2o.optimizer import OPTIMIZERS
 from l2o.train import build_strategy, build_training, resolve_config
@@ -31,11 +32,12 @@ def train(config):
     return rows[0]
 
 
-@pytest.mark.parametrize("kind", ["-paper", "-digits"])
-def test_there_is_a_preset_for_each_optimizer(kind):
-    names = [name for name in preset_names() if name.endswith(kind)]
+def test_there_is_a_preset_for_each_optimizer():
+    names = [name for name in preset_names() if name.endswith("-paper")]
     constructors = [merge_all(presets=[name])["constructor"] for name in names]
     assert sorted(constructors) == sorted(OPTIMIZERS.entries)
+    digits = [name for name in preset_names() if name.endswith("-digits")]
+    assert digits == sorted(l2o.pretrained())
 
 
 NAMES = [name for name in preset_names() if name != "sample"]

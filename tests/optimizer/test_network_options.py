@@ -9,7 +9,6 @@ from l2o.train import resolve_config
 from tests.optimizer.first_step import FUNCTIONS, all_close, cells, expected_hidden, seen_hidden
 from tests.option_cases import (
     LSTMS,
-    NETWORKS,
     WIDE,
     Cases,
     base,
@@ -105,7 +104,7 @@ def is_called(run):
 # One run for all that shows in what the cells compute: NumPy tells who changed what.
 CELLS = ("network/activation=softsign", "network/recurrent_activation=hard_sigmoid")
 
-for _constructor in NETWORKS:
+for _constructor in (*LSTMS, "ScaleHierarchical"):
     _cells = (
         *CELLS,
         *(["network/p=2"] if _constructor == "DM" else ["network/epsilon=1.0"]),

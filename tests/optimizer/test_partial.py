@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import l2o
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
-from l2o.optimizer.partial import Place, put, take
+from l2o.optimizer.partial import Own, Place, put, put_state, sources, take, take_state
 
 SHAPES = [(3, 2), (4,), (), (2,)]
 
@@ -28,9 +28,9 @@ def parts(optimizer, which):
     params = [tf.zeros(shape) for shape in SHAPES]
     taking = [i == which for i in range(len(SHAPES))]
     own = [
-        take(leaf, place, params, taking).numpy()
+        part.numpy()
         for leaf, place in zip(state, places, strict=True)
-        if place
+        if place and (part := take(leaf, place, params, taking)) is not None
     ]
     return own, [leaf.numpy() for leaf, place in zip(state, places, strict=True) if not place]
 
@@ -87,6 +87,30 @@ def test_take_and_put():
     np.testing.assert_array_equal(back, [[10], [2], [30]])
     assert take(leaf, None, params, taking) is leaf
     assert put(leaf, part, None, params, taking) is part
+
+
+def test_leaves_of_single_variables():
+    params, taking = [tf.zeros([2]), tf.zeros([]), tf.zeros([3])], [True, False, True]
+    state = {"t": 7, "x": tf.range(6.0), "own": ({"a": 1, "b": (2, ())}, {"a": 3}, {"a": 4})}
+    # In the order of the keys: own, t, x.
+    places = [Own(0), Own(0), Own(1), Own(2), None, Place(0, coordinates=True)]
+    part = take_state(state, places, params, taking)
+    np.testing.assert_array_equal(part.pop("x"), [0, 1, 3, 4, 5])
+    assert part == {"t": 7, "own": ({"a": 1, "b": (2, ())}, {"a": 4})}
+    new = {"t": 8, "x": -tf.range(5.0), "own": ({"a": 10, "b": (20, ())}, {"a": 40})}
+    back = put_state(state, new, places, params, taking)
+    np.testing.assert_array_equal(back.pop("x"), [0, -1, 2, -2, -3, -4])
+    assert back == {"t": 8, "own": ({"a": 10, "b": (20, ())}, {"a": 3}, {"a": 40})}
+
+
+def test_where_leaves_of_single_variables_come_from():
+    # The variables were b, c, a, with 1, 3 and 2 leaves; now they are a, b, c.
+    places = [None, Own(0), Own(0), Own(1), Own(2), Own(2), Own(2), None]
+    assert sources(places, [2, 0, 1]) == [0, 5, 6, 1, 2, 3, 4, 7]
+    # Two lists with one leaf for each variable.
+    twice = [Own(0), Own(1), Own(2)] * 2
+    assert sources(twice, [2, 0, 1]) == [2, 0, 1, 5, 3, 4]
+    assert sources([None, Place(0, True)], [1, 0]) == [0, 1]
 
 
 class Whole(TrainableOptimizer):

@@ -16,7 +16,11 @@ VALUES = {
     "count": np.array(3),
     "c": np.full((1, 2), 3.0, "float32"),
 }
-KINDS = {"DM": l2o.DMOptimizer, "ScaleHierarchical": l2o.ScaleHierarchicalOptimizer}
+KINDS = {
+    "Celo2": l2o.Celo2Optimizer,
+    "DM": l2o.DMOptimizer,
+    "ScaleHierarchical": l2o.ScaleHierarchicalOptimizer,
+}
 
 
 def trained(kind, order, steps, **options):

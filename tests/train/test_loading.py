@@ -20,10 +20,17 @@ from l2o.train.runs.summary import Row
 NAMES = sorted(OPTIMIZERS.entries)
 
 
+# An option that changes the shapes of the learned weights, and an option of another kind.
+SMALL = {
+    "AdafacMLP": ({"hidden_units": 3}, {"exp_mult": 0.5}),
+    "Celo2": ({"hidden_units": 3}, {"adam_for": ("embeddings",)}),
+    "ScaleHierarchical": ({}, {"use_bias": False}),
+}
+
+
 def small(name="DM", **options):
-    return OPTIMIZERS.find(name)(
-        **({} if name == "ScaleHierarchical" else {"layers": (3,)}), **options
-    )
+    shapes, _ = SMALL.get(name, ({"layers": (3,)}, {}))
+    return OPTIMIZERS.find(name)(**shapes, **options)
 
 
 def assert_same_rule(a, b):
@@ -37,17 +44,19 @@ def assert_same_rule(a, b):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_saved_is_loaded(name, tmp_path):
-    optimizer = small(name, learning_rate=0.5, use_bias=False)
+    _, other = SMALL.get(name, ({}, {"use_bias": False}))
+    optimizer = small(name, learning_rate=0.5, **other)
     optimizer.save(tmp_path / "deep" / "er", about="tested")
     loaded = l2o.load(str(tmp_path / "deep" / "er") + "/")
     assert saved.read(tmp_path / "deep" / "er").about == "tested"
     assert_same_rule(loaded, optimizer)
-    assert not loaded.use_bias
+    ((option, value),) = other.items()
+    assert getattr(loaded, option) == value
     assert float(loaded.learning_rate) == 1.0
     assert [p.name for p in (tmp_path / "deep" / "er").iterdir()] == ["optimizer.npz"]
     # Saved again, over the first one.
     small(name).save(tmp_path / "deep" / "er")
-    assert l2o.load(tmp_path / "deep" / "er").use_bias
+    assert getattr(l2o.load(tmp_path / "deep" / "er"), option) != value
 
 
 def test_keras_options_are_taken_by_load(tmp_path):
@@ -168,7 +177,8 @@ def test_those_that_come_with_it_are_loaded(name, tmp_path, monkeypatch):
 
 def test_all_four_come_with_it():
     found = {type(l2o.load(name)) for name in l2o.pretrained()}
-    assert found == {*OPTIMIZERS.entries.values()}
+    # The two of today are still to be trained.
+    assert found == {*OPTIMIZERS.entries.values()} - {l2o.AdafacMLPOptimizer, l2o.Celo2Optimizer}
 
 
 @keras.saving.register_keras_serializable("theirs")

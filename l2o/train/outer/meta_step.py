@@ -77,7 +77,8 @@ class MetaStep:
             seed: Of the random draws of a fresh one, and of the estimator [0].
         """
         if optimizer_state is None:
-            optimizer_state = self.optimizer.initial_state(instance.params, seed)
+            params = self.problem.specs(instance.params)
+            optimizer_state = self.optimizer.initial_state(params, seed)
         carry = Carry(instance.params, instance.model_state, optimizer_state)
         return self.estimator.init(carry, seed)
 

@@ -112,7 +112,8 @@ class TrainingState:
         count = sum(name.startswith(_prefix(i, k)) for name in arrays)
         if not count:
             return None
-        like = self._optimizer.initial_state(self._problems[i].init(0).params)
+        problem = self._problems[i]
+        like = self._optimizer.initial_state(problem.specs(problem.init(0).params))
         leaves = [arrays.get(f"{_prefix(i, k)}{j}") for j in range(count)]
         shapes = [tuple(t.shape) for t in tf.nest.flatten(like)]
         if [None if a is None else a.shape for a in leaves] != shapes:

@@ -1,0 +1,145 @@
+"""The averages and the features that the rules with small MLPs share.
+
+A feature of one tensor is a group [k, ...] of k arrays, whose axes after the first are those of
+the tensor. An axis along which a feature is constant has size 1, so row and column averages are
+never repeated over the whole tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import tensorflow as tf
+
+from l2o.optimizer import equations
+
+# Added to g^2 in factored averages.
+SMALLEST_SQUARE = 1e-30
+# Keeps the divisors of factored averages above 0.
+FACTOR_FLOOR = 1e-9
+
+# Three of them.
+Decays: TypeAlias = Sequence[float] | tf.Tensor
+
+
+class Factored(NamedTuple):
+    """The factored second moment of a tensor of two or more axes.
+
+    row: [3, ...], of size 1 along d0, the tensor's longest axis.
+    col: [3, ...], of size 1 along d1, the second longest.
+    """
+
+    row: tf.Tensor
+    col: tf.Tensor
+
+
+class Unfactored(NamedTuple):
+    """The second moment at three decays of a vector or scalar: f [3, ...]."""
+
+    f: tf.Tensor
+
+
+class Averages(NamedTuple):
+    """The averages of one tensor.
+
+    m: [3, ...], momentum at three decays.
+    v: [...], second moment.
+    factored: The second moment that takes little memory.
+    """
+
+    m: tf.Tensor
+    v: tf.Tensor
+    factored: Factored | Unfactored
+
+
+def zero_averages(shape: Sequence[int], dtype: tf.DType) -> Averages:
+    """Returns the averages of a tensor before the first step."""
+    whole = [3, *shape]
+    m, v = tf.zeros(whole, dtype), tf.zeros(shape, dtype)
+    if len(shape) < 2:
+        return Averages(m, v, Unfactored(m))
+    d1, d0 = two_longest(shape)
+    row, col = list(whole), list(whole)
+    row[1 + d0] = col[1 + d1] = 1
+    return Averages(m, v, Factored(tf.zeros(row, dtype), tf.zeros(col, dtype)))
+
+
+def two_longest(shape: Sequence[int]) -> tuple[int, int]:
+    """Returns d1 and d0, the second longest and the longest axis; of equal axes, d0 is the last."""
+    *_, d1, d0 = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    return d1, d0
+
+
+def averaged(
+    old: Averages, g: tf.Tensor, momentum: Decays, rms: float | tf.Tensor, factored: Decays
+) -> Averages:
+    """Returns the averages after one more gradient.
+
+        m_k   = b_k m_k + (1 - b_k) g
+        v     = r v + (1 - r) g^2
+        row_k = a_k row_k + (1 - a_k) mean_d0 G        G = g^2 + 1e-30
+        col_k = a_k col_k + (1 - a_k) mean_d1 G
+        f_k   = a_k f_k + (1 - a_k) G                  in place of row and col, without two axes
+
+    Args:
+        old: The averages before.
+        g: The gradient.
+        momentum: [3], b.
+        rms: Scalar, r.
+        factored: [3], a.
+    """
+    b, a = (
+        tf.reshape(tf.convert_to_tensor(decays, g.dtype), [3] + [1] * g.shape.rank)
+        for decays in (momentum, factored)
+    )
+    square = tf.square(g)
+    return Averages(
+        equations.moving_average(old.m, g, b),
+        equations.moving_average(old.v, square, rms),
+        _factored(old.factored, square + SMALLEST_SQUARE, a),
+    )
+
+
+def _factored(old: Factored | Unfactored, big_g: tf.Tensor, a: tf.Tensor) -> Factored | Unfactored:
+    if isinstance(old, Unfactored):
+        return Unfactored(equations.moving_average(old.f, big_g, a))
+    d1, d0 = two_longest(big_g.shape)
+    return Factored(
+        equations.moving_average(old.row, _mean(big_g, [d0]), a),
+        equations.moving_average(old.col, _mean(big_g, [d1]), a),
+    )
+
+
+def factors(factored: Factored, shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns R and C, so that g R C is about g over the root of its second moment.
+
+        R_k = rsqrt(max(row_k / (mean_d1 row_k + 1e-9), 1e-9))
+        C_k = rsqrt(max(col_k, 1e-9))
+
+    Args:
+        factored: Of a tensor.
+        shape: The tensor's.
+
+    Returns:
+        R [3, ...] and C [3, ...], of size 1 where row and col are.
+    """
+    row, col = factored
+    d1, _ = two_longest(shape)
+    share = row / (_mean(row, [1 + d1]) + FACTOR_FLOOR)
+    return (
+        tf.math.rsqrt(tf.maximum(share, FACTOR_FLOOR)),
+        tf.math.rsqrt(tf.maximum(col, FACTOR_FLOOR)),
+    )
+
+
+def over_rms(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> tf.Tensor:
+    """Divides by the root of the mean square over some axes, with `epsilon` inside the root."""
+    return x * tf.math.rsqrt(_mean(tf.square(x), axes) + epsilon)
+
+
+def _mean(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """Returns the mean over axes, which stay with size 1; 0 where there is nothing."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    return tf.reduce_sum(x, axes, keepdims=True) / max(count, 1)
