@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/python evaluate.py runs/demo --problem mlp_classifier
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Each optimizer with each strategy as processes: train, kill, resume, evaluate. Then all that
 # Keras' optimizers do, with rules that are compiled.

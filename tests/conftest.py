@@ -13,11 +13,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Every result is computed; a test of the cache has a folder of its own.
 os.environ["L2O_CACHE"] = ""
 
-import keras
 import pytest
 import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
+from tests.draws import same_draws
 
 gc.set_threshold(50_000, 50, 50)
 
@@ -53,7 +53,7 @@ def _compiled_where_it_is_asked_for(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def _same_draws_at_each_run():
     """What a test leaves to chance (the first weights of a network) must not decide it."""
-    keras.utils.set_random_seed(0)
+    same_draws()
 
 
 @pytest.fixture

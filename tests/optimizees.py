@@ -12,6 +12,7 @@ from l2o.train.estimators import TruncatedBackprop
 from l2o.train.losses.imitation import ImitationLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.meta_step import MetaStep
+from tests.draws import same_draws
 
 STEPS = 5
 OPTIMIZERS = ("AdafacMLP", "Celo2", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
@@ -81,7 +82,7 @@ CASES = {
 
 
 def optimizer_of(name, xla=False):
-    keras.utils.set_random_seed(1)
+    same_draws(1)
     made = getattr(l2o, f"{name}Optimizer")(**SMALL.get(name, {"layers": (4,)}))
     made.network.set_weights([2 * w for w in made.network.get_weights()])
     # Most of these tests would only wait for the compiler.

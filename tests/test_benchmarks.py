@@ -33,6 +33,7 @@ def run(script, *options):
 TINY = ("--repeats", "1", "--seconds", "0.1", "--json")
 
 
+@pytest.mark.slow
 def test_meta_step():
     done, rows = run(
         "meta_step", "--no-peers", "--optimizer", "DM", "--features", "8", "--unroll", "2", *TINY

@@ -95,6 +95,7 @@ def test_training_again_resumes_and_another_config_is_refused(trained, refuse_he
     assert files(cwd / "weights") == before
 
 
+@pytest.mark.slow
 def test_initialize_then_resume_equals_train(trained, tmp_path, refuse_here):
     cwd, _ = trained
     arguments = ["--initialize", "constructor=RNNProp", *TINY]
@@ -141,6 +142,7 @@ def test_baseline_sweeps(tmp_path):
     assert printed.splitlines()[-1].startswith("next: ")
 
 
+@pytest.mark.slow
 def test_a_tfds_set_end_to_end(tmp_path):
     from tests.problems.sets import prepare
 

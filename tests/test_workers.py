@@ -60,6 +60,7 @@ def undisturbed(tmp_path_factory):
     return cwd, workers.succeed(cwd, "train", *arguments, *MANY, "directory=two"), arguments
 
 
+@pytest.mark.slow
 def test_two_workers_are_one_process_with_all_optimizees(undisturbed, tmp_path, monkeypatch):
     cwd, printed, arguments = undisturbed
     assert "2 replicas of 2 workers" in printed[0]

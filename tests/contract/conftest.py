@@ -1,8 +1,18 @@
 import pytest
+import tensorflow as tf
 
+from l2o.optimizer import TrainableOptimizer
 from tests.contract.features import maker
 
 
 @pytest.fixture
 def make(request):
-    return maker(request.param)
+    """Makes optimizers of the kind that the test is parametrized with.
+
+    Celo2's operations run one by one: that takes less time than to trace them. ScaleBasic is
+    traced, and so is Celo2 where that is the matter of the test or XLA compiles.
+    """
+    traced = TrainableOptimizer.xla or request.node.get_closest_marker("traced")
+    tf.config.run_functions_eagerly(request.param == "Celo2" and not traced)
+    yield maker(request.param)
+    tf.config.run_functions_eagerly(False)

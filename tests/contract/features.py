@@ -16,18 +16,22 @@ from l2o import seeds
 from l2o.optimizer import OPTIMIZERS
 from l2o.optimizer.layout import Layout
 from l2o.options import options_of
+from tests.draws import same_draws
 
 LEARNED = sorted(OPTIMIZERS.entries)
 COLUMNS = ["Adam", *LEARNED]
-# Of rules that treat every coordinate alike, ScaleBasic has all kinds of state. The others, and
-# all rules compiled by XLA, are for `make test-slow`.
-ALIKE = ("DM", "RNNProp")
+# A rule that treats every coordinate alike, and one with a state for each variable: between them
+# they have all kinds of state. The others, Adam, and all rules compiled by XLA are for
+# `make test-slow`: Adam's cells tell whether a test is right, not whether l2o is.
+ALWAYS = ("ScaleBasic", "Celo2")
+
+
+def _marked(names):
+    return [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 # For tests of what Adam does not do.
-LEARNED_PARAMETERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in LEARNED
-]
+LEARNED_PARAMETERS = _marked(LEARNED)
 
 
 class Feature(NamedTuple):
@@ -40,20 +44,12 @@ FEATURES: list[Feature] = []
 
 
 def feature(title):
-    """Marks a test of `make`, a maker of optimizers, as a row of the table.
-
-    Adam's cells tell whether a test is right, not whether l2o is: they are slow tests, and so
-    are those of similar rules.
-    """
-    slow = ("Adam", *ALIKE)
-    columns = [
-        pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in COLUMNS
-    ]
+    """Marks a test of `make`, a maker of optimizers, as a row of the table."""
 
     def mark(test):
         file = inspect.getsourcefile(test).rpartition("/")[2]
         FEATURES.append(Feature(title, file, test.__name__))
-        return pytest.mark.parametrize("make", columns, indirect=True)(test)
+        return pytest.mark.parametrize("make", _marked(COLUMNS), indirect=True)(test)
 
     return mark
 
@@ -127,7 +123,7 @@ def data(n=32):
 
 def new_model(optimizer=None, dtype=None, **compile_options):
     """A small model, the same each time; compiled with an optimizer, if there is one."""
-    keras.utils.set_random_seed(7)
+    same_draws(7)
     model = keras.Sequential(
         [
             keras.Input((3,)),

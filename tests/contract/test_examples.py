@@ -6,7 +6,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 import l2o
-from tests.contract.features import LEARNED
+from tests.contract.features import LEARNED_PARAMETERS
+from tests.draws import same_draws
 
 
 def two_inputs():
@@ -60,12 +61,8 @@ def text():
     return model, words, first
 
 
-# Each rule in the shortest example, and each example with some rule.
-FAST = {
-    **dict.fromkeys(l2o.pretrained(), (two_inputs,)),
-    "scale-hierarchical-digits": (two_inputs, convnet),
-    "rnnprop-digits": (two_inputs, text),
-}
+# Each example with some rule.
+FAST = {"scale-basic-digits": two_inputs, "dm-digits": convnet, "rnnprop-digits": text}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +71,7 @@ FAST = {
         pytest.param(
             example,
             name,
-            marks=[] if example in FAST[name] else pytest.mark.slow,
+            marks=[] if example is FAST.get(name) else pytest.mark.slow,
             id=f"{example.__name__}-{name}",
         )
         for example in (two_inputs, convnet, text)
@@ -82,7 +79,7 @@ FAST = {
     ],
 )
 def test_an_example_is_trained(name, example):
-    keras.utils.set_random_seed(1)
+    same_draws(1)
     model, x, y = example()
     optimizer = l2o.load(name)
     learned = optimizer.network.get_weights()
@@ -96,7 +93,7 @@ def test_an_example_is_trained(name, example):
         np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_a_model_of_a_million_parameters(make):
     model = keras.Sequential(
         [keras.Input((1000,)), keras.layers.Dense(990), keras.layers.Dense(10)]

@@ -12,7 +12,6 @@ import l2o
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
-    LEARNED,
     LEARNED_PARAMETERS,
     close,
     data,
@@ -27,6 +26,7 @@ from tests.contract.features import (
     steps,
     values,
 )
+from tests.draws import same_draws
 
 
 @feature("`apply` and `apply_gradients` in a custom training loop")
@@ -80,7 +80,7 @@ def test_sparse_gradients(make):
     _sparse(make, [3, 1, 0])
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_rows_that_repeat_in_a_sparse_gradient_are_summed(make):
     # Keras' Adam squares each of them instead.
     _sparse(make, [3, 1, 3])
@@ -99,7 +99,7 @@ def _sparse(make, rows):
 
 @feature("an `Embedding` layer in `fit`")
 def test_an_embedding(make):
-    keras.utils.set_random_seed(7)
+    same_draws(7)
     model = keras.Sequential(
         [
             keras.Input((4,), dtype="int32"),
@@ -173,6 +173,7 @@ def test_a_gradient_of_another_shape(make):
     equal(values([kernel, bias]), values(new_variables()))
 
 
+@pytest.mark.traced
 @feature("a gradient of another shape is refused, even if its shape is unknown while tracing")
 def test_a_gradient_of_another_shape_that_tracing_does_not_know(make):
     (kernel, *_), grads = new_variables(), gradients(new_variables())
@@ -193,7 +194,7 @@ def test_a_gradient_of_another_shape_that_tracing_does_not_know(make):
     equal([kernel], expected)
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_variables_that_are_no_real_numbers(make):
     for dtype in ("complex64", "complex128"):
         z = tf.Variable(tf.constant(3 + 2j, dtype), name="z")
@@ -213,7 +214,7 @@ def test_variables_that_are_no_real_numbers(make):
     assert int(count) == 3
 
 
-@pytest.mark.parametrize("make", LEARNED, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
     made = make(), make()
     v, w = new_variables()[:1], new_variables()[:1]
@@ -301,6 +302,7 @@ def test_the_state_is_in_variables(make):
     equal(steps(optimizer, variables=variables), steps(other, variables=others))
 
 
+@pytest.mark.traced
 @feature("`MirroredStrategy`: two replicas equal one device")
 def test_two_replicas_equal_one_device(make):
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
@@ -318,7 +320,7 @@ def test_two_replicas_equal_one_device(make):
     close(*results, rtol=1e-4)
 
 
-@pytest.mark.parametrize("make", ["Adam", *LEARNED], indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_an_optimizer_from_outside_of_a_strategy_is_refused(make):
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
     optimizer = make()

@@ -233,19 +233,32 @@ def decaying():
 
 IMAGES, TEXT = partial(mlp_classifier, layers=[5]), odd_problems.text
 TIED, OUTSIDE = odd_problems.tied, odd_problems.outside
+# What differs between the other rules does not depend on what is side by side.
+FAST = ("ScaleBasic", "Celo2")
 
 
 @pytest.mark.parametrize(
     ("make", "create"),
     [
-        *(pytest.param(IMAGES, c, id=name) for name, c in sorted(OPTIMIZERS.entries.items())),
+        *(
+            pytest.param(IMAGES, c, id=name, marks=[] if name in FAST else pytest.mark.slow)
+            for name, c in sorted(OPTIMIZERS.entries.items())
+        ),
         pytest.param(IMAGES, clipped, id="with options of Keras"),
         pytest.param(IMAGES, averaged, id="an average"),
         pytest.param(
-            IMAGES, lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0), id="scaled"
+            IMAGES,
+            lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0),
+            id="scaled",
+            marks=pytest.mark.slow,
         ),
         pytest.param(TEXT, partial(keras.optimizers.Adam, 0.1), id="text"),
-        pytest.param(TEXT, partial(keras.optimizers.RMSprop, 0.1), id="text with RMSprop"),
+        pytest.param(
+            TEXT,
+            partial(keras.optimizers.RMSprop, 0.1),
+            id="text with RMSprop",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(TEXT, accumulating, id="text with options of Keras"),
         pytest.param(TEXT, clipped, id="text, learned with options of Keras"),
         pytest.param(TIED, partial(keras.optimizers.Adam, 0.1), id="a dense embedding"),
@@ -276,12 +289,12 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, creat
         np.testing.assert_allclose(got.train_loss[k], end, rtol=1e-4)
 
 
-@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("models", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize(
     "create",
     [
         decaying,
-        partial(keras.optimizers.Lamb, 0.1, weight_decay=0.5),
+        pytest.param(partial(keras.optimizers.Lamb, 0.1, weight_decay=0.5), marks=pytest.mark.slow),
         clipped,
         partial(l2o.load, "scale-hierarchical-digits"),
         pytest.param(partial(l2o.load, "rnnprop-digits"), marks=pytest.mark.slow),

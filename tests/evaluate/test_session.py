@@ -18,6 +18,7 @@ from l2o.errors import UserError
 from l2o.evaluate import comparison, session, suites
 from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.evaluation import Request
+from l2o.evaluate.report import writing
 from l2o.evaluate.session import evaluate
 from tests.evaluate.recompute import recompute
 from tests.evaluate.report.reader import Reader
@@ -47,6 +48,7 @@ def _two_baselines():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, "BASELINES", some)
         patch.setattr(session, "BASELINES", some)
+        patch.setattr(writing, "BASELINES", some)
         yield
 
 

@@ -1,6 +1,5 @@
 """However an unroll is cut and whatever it records, it equals the loop written out by hand."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +8,7 @@ import l2o
 from l2o.inner import lanes, unroll
 from l2o.inner.trajectory import Carry
 from l2o.problems import Instance, Problem
+from tests.draws import same_draws
 from tests.unrolled import meta_gradient
 
 STEPS = 5
@@ -60,8 +60,15 @@ def by_hand(optimizer, problem, batches, second_derivatives):
     return loss, tape.gradient(loss, [w.value for w in weights])
 
 
-@pytest.mark.parametrize("second_derivatives", [False, True], ids=["first", "second"])
-@pytest.mark.parametrize("remembers", [False, True], ids=["", "remembers"])
+@pytest.mark.parametrize(
+    ("remembers", "second_derivatives"),
+    [
+        pytest.param(False, False, id="first"),
+        pytest.param(True, False, id="remembers-first", marks=pytest.mark.slow),
+        pytest.param(False, True, id="second", marks=pytest.mark.slow),
+        pytest.param(True, True, id="remembers-second"),
+    ],
+)
 @pytest.mark.parametrize(
     "name",
     # Lanes are those of every coordinatewise rule.
@@ -69,7 +76,7 @@ def by_hand(optimizer, problem, batches, second_derivatives):
     + ["ScaleHierarchical"],
 )
 def test_the_gradient_of_lanes_and_segments(monkeypatch, name, remembers, second_derivatives):
-    keras.utils.set_random_seed(1)
+    same_draws(1)
     small = {"param_units": 4} if name == "ScaleHierarchical" else {"layers": (4,)}
     optimizer = getattr(l2o, f"{name}Optimizer")(**small)
     optimizer.network.set_weights([2 * w for w in optimizer.network.get_weights()])

@@ -17,6 +17,7 @@ from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.meta_step import MetaStep
 from tests import hand_designed
+from tests.draws import same_draws
 
 # Seeds for an estimator that draws nothing.
 ZERO = tf.constant(0)
@@ -52,7 +53,7 @@ def batches(steps, **special):
 
 
 def student(seed=0):
-    keras.utils.set_random_seed(seed)
+    same_draws(seed)
     optimizer = l2o.RNNPropOptimizer(layers=(3,))
     # Larger outputs than a fresh network's: the unroll gets somewhere.
     optimizer.network.set_weights([2 * w for w in optimizer.network.get_weights()])

@@ -13,6 +13,7 @@ from l2o.train import LossArgs
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.outer.meta_step import MetaStep
 from tests import reference_mlp
+from tests.draws import same_draws
 from tests.optimizer.small_mlps import SHAPES, assert_follows, randomize
 
 
@@ -76,7 +77,7 @@ def test_of_equal_axes_the_last_is_the_longest():
 
 
 def model():
-    keras.utils.set_random_seed(0)
+    same_draws(0)
     return keras.Sequential(
         [
             keras.Input((4,), dtype="int32"),

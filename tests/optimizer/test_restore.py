@@ -8,6 +8,7 @@ import tensorflow as tf
 import l2o
 from l2o.optimizer.partial import Place
 from l2o.optimizer.restore import Owned, is_updated, rearranged
+from tests.draws import same_draws
 
 # The third one is not updated, and no two have the same shape.
 VALUES = {
@@ -25,7 +26,7 @@ KINDS = {
 
 def trained(kind, order, steps, **options):
     """An optimizer that has taken steps on variables in an order, and the variables by name."""
-    keras.utils.set_random_seed(0)
+    same_draws(0)
     optimizer = KINDS[kind](**options)
     variables = {name: keras.Variable(VALUES[name], name=name) for name in order}
     optimizer.build(list(variables.values()))

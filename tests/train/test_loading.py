@@ -16,6 +16,7 @@ from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.train import RunDirectory, build_training, resolve_config
 from l2o.train.runs.summary import Row
+from tests.draws import same_draws
 
 NAMES = sorted(OPTIMIZERS.entries)
 
@@ -197,7 +198,7 @@ def test_loading_leaves_no_trace_in_the_model_that_comes_next(name):
     found = []
     for load in (False, True):
         keras.utils.clear_session(free_memory=False)
-        keras.utils.set_random_seed(0)
+        same_draws(0)
         if load:
             optimizer = l2o.load(name)
             type(optimizer).from_config(optimizer.get_config())

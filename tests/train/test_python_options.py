@@ -21,6 +21,7 @@ from l2o.train import (
     Training,
 )
 from l2o.train.strategies.schedules import Exponential
+from tests.draws import same_draws
 
 ADAM = {"class_name": "Adam"}
 
@@ -176,7 +177,7 @@ def test_keras_optimizers_train_as_their_specs_do(monkeypatch):
     }
     ends = []
     for optimizers in (specs, objects, {**objects, "teachers": specs["teachers"]}):
-        keras.utils.set_random_seed(0)
+        same_draws(0)
         made = training(repeat=3, p_teacher=0.5, persistent=True, **optimizers)
         strategy = SimpleStrategy(num_periods=2, epochs_per_period=2, unroll_distribution=2)
         ends.append((Runner(made, strategy).train(), made.save_state()))

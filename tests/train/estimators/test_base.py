@@ -15,6 +15,7 @@ from l2o.problems import Instance, Problem
 from l2o.train import LossArgs, Replicas, Training
 from l2o.train.estimators import ESTIMATORS, Estimate, GradientEstimator, TruncatedBackprop
 from l2o.train.estimators.base import report
+from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 
 
@@ -76,7 +77,7 @@ class Slope(Problem):
 
 
 def make(problem=None, **options):
-    tf.keras.utils.set_random_seed(0)
+    same_draws(0)
     training = Training(
         TinyOptimizer(),
         [problem or Slope()],

@@ -8,12 +8,13 @@ import l2o
 from l2o.errors import UserError
 from l2o.problems import ProblemSpec
 from l2o.train import LossArgs, Training
+from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 from tests.train.parabola import TEACHERS, Parabola
 
 
 def make(problem, **options):
-    tf.keras.utils.set_random_seed(0)
+    same_draws(0)
     training = Training(
         TinyOptimizer(),
         [ProblemSpec(lambda: problem)],

@@ -30,6 +30,7 @@ from l2o.train import (
 from l2o.train.runs import account
 from l2o.train.runs.description import describe
 from l2o.train.strategies.schedules import Fixed
+from tests.draws import same_draws
 from tests.running import build_runner
 from tests.tiny_rule import TinyOptimizer
 
@@ -43,7 +44,7 @@ def adam(rate):
 def make(directory, problems=None, meta=None, network=None, loss_args=None, seed=0, **options):
     strategy = {"num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2}
     strategy = {**strategy, "validation_unroll": 2, **options.pop("strategy", {})}
-    keras.utils.set_random_seed(0)
+    same_draws(0)
     training = Training(
         options.pop("optimizer", TinyOptimizer)(**(network or {})),
         problems or [Booth()],

@@ -12,6 +12,7 @@ from l2o.train.runs.summary import Row
 from l2o.train.strategies import schedules
 from l2o.train.strategies.base import BaseStrategy, Finished, Period
 from l2o.train.strategies.schedules import Fixed
+from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 from tests.train.parabola import TEACHERS, Parabola
 
@@ -20,7 +21,7 @@ ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.01}}
 
 def make(directory=None, seed=0, periods=3, training=None, sizes=(7,), **options):
     options = {"epochs_per_period": 3, "validation_unroll": 6, **options}
-    tf.keras.utils.set_random_seed(seed)
+    same_draws(seed)
     made = Training(
         TinyOptimizer(),
         [ProblemSpec(lambda size=size: Parabola(size)) for size in sizes],
@@ -222,7 +223,13 @@ class Flat(Problem):
         return 1.0 + 0.0 * tf.reduce_sum(params[0] ** 2), model_state
 
 
-@pytest.mark.parametrize("name", sorted(l2o.optimizer.OPTIMIZERS.entries))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("DM", "ScaleHierarchical") else n
+        for n in sorted(l2o.optimizer.OPTIMIZERS.entries)
+    ],
+)
 def test_where_every_gradient_is_zero_training_goes_on(name):
     optimizer = l2o.optimizer.OPTIMIZERS.entries[name]()
     before = optimizer.network.get_weights()

@@ -4,13 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.problems import ProblemSpec
 from l2o.train import CurriculumLearningStrategy, LossArgs, RunDirectory, Runner, Training
 from l2o.train.runs.summary import Row, best_row
 from l2o.train.strategies.base import Finished, Period
+from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 from tests.train.parabola import TEACHERS, Parabola
 
@@ -139,7 +139,7 @@ def test_the_share_that_is_done_grows_to_one_or_is_unknown():
 
 
 def make(directory=None, rate=0.01, training=None, **options):
-    tf.keras.utils.set_random_seed(0)
+    same_draws(0)
     made = Training(
         TinyOptimizer(),
         [ProblemSpec(lambda: Parabola(7))],
