@@ -2,9 +2,10 @@
 
     python benchmarks/apply_step.py --optimizer DM,naive-DM,Adam --parameters 15910
 
-The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322) and 784-700-700-10
-(1,047,210) on batches of 64 random examples, compiled as Keras does by default. The data set is
-one repeated batch, so that it costs nothing. After a `fit` that compiles, a `fit` of one epoch is
+The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322) 784-700-700-10
+(1,047,210) and, if it is asked for, 784-2800-2800-10 (10,068,810), on batches of 64 random
+examples, compiled as Keras does by default. The data set is one repeated batch, so that it costs
+nothing. After a `fit` that compiles, a `fit` of one epoch is
 timed, which lasts for `--seconds`. Each measurement runs in a process of its own, and all rows
 take turns. The table has medians. naive-DM is DM as a plain Keras optimizer that calls its network
 for each variable.
@@ -22,10 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 
-OURS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 NAIVE = "naive-DM"
-OPTIMIZERS = (*OURS, NAIVE, "Adam", "SGD")
-HIDDEN_LAYERS = {15910: (20,), 269322: (256, 256), 1047210: (700, 700)}
+OPTIMIZERS = (*common.LEARNED, NAIVE, "Adam", "SGD")
+HIDDEN_LAYERS = {
+    15910: (20,),
+    269322: (256, 256),
+    1047210: (700, 700),
+    10068810: (2800, 2800),
+}
 # Enough to outweigh the start of `fit` and to estimate the number of steps for the given time.
 WARM_UP_STEPS = 20
 
@@ -42,11 +47,10 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
     import numpy as np
     import tensorflow as tf
 
-    import l2o
     from benchmarks.peers.naive_apply import NaiveDM
 
-    if name in OURS:
-        optimizer = getattr(l2o, f"{name}Optimizer")()
+    if name in common.LEARNED:
+        optimizer = common.learned(name)
     else:
         # Small enough for random labels; the speed does not depend on them.
         optimizer = {
@@ -98,9 +102,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--parameters",
         type=common.listed(common.positive(int), HIDDEN_LAYERS),
-        default=list(HIDDEN_LAYERS),
+        default=list(HIDDEN_LAYERS)[:-1],
         metavar="N,M",
-        help=f"size of the model, some of {', '.join(map(str, HIDDEN_LAYERS))} [all]",
+        help=f"size of the model, some of {', '.join(map(str, HIDDEN_LAYERS))} [all but the last]",
     )
     parser.add_argument("--worker", choices=OPTIMIZERS, help=argparse.SUPPRESS)
     common.add_common_options(parser, seconds=3)

@@ -1,7 +1,7 @@
 """Shared by the benchmarks: options, worker processes, medians, tables.
 
-It imports only the standard library: the peers may run in another interpreter, and the process
-that starts the workers stays small.
+It imports only the standard library before a worker measures: the peers may run in another
+interpreter, and the process that starts the workers stays small.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ Number = TypeVar("Number", int, float)
 Row = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
+LEARNED = (
+    "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical", "AdafacMLP", "Celo2", "Celo2-base",
+)  # fmt: skip
 # Fewer calls give no reliable mean, even if they take long.
 FEWEST_CALLS = 3
 
@@ -159,6 +162,19 @@ def time_calls(function: Callable[[], Any], seconds: float) -> tuple[float, floa
         function()
         calls += 1
     return first, calls / wall
+
+
+def learned(name: str) -> Any:
+    """Returns a learned optimizer with its default options, but for Celo2-base.
+
+    Args:
+        name: One of `LEARNED`.
+    """
+    import l2o
+
+    if name == "Celo2-base":
+        return l2o.Celo2Optimizer(orthogonalize=False, adam_for_vectors=False)
+    return getattr(l2o, f"{name}Optimizer")()
 
 
 def peak_rss_mb() -> float:

@@ -2,7 +2,8 @@
 
     python benchmarks/meta_step.py --optimizer DM --unroll 20 --jax-python ~/jax/bin/python
 
-A meta-step unrolls an MLP features-20-10 (sigmoid, cross entropy, batches of 64 random examples),
+A meta-step unrolls an MLP features-20-10 (sigmoid, or relu with other `--units` than 20; cross
+entropy, batches of 64 random examples),
 computes the gradient of the sum of its objectives through all steps, and takes an Adam step on the
 learned weights. Each measurement runs in a process of its own, and all rows take turns. The table
 has medians. The peers run DM on the meta-loss: naive-tf (calls the network once for each
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 
-OPTIMIZERS = ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+OPTIMIZERS = common.LEARNED
 PEERS = ("naive-tf", "jax", "jax-checkpoint")
 BATCH = 64
 CLASSES = 10
@@ -34,7 +35,7 @@ EXAMPLES = 1408
 
 def measure(args: argparse.Namespace, features: int, unroll: int, optimizees: int) -> common.Row:
     """Measures meta-steps of `args.worker` from a fixed start."""
-    options = {name: getattr(args, name) for name in ("second_derivatives", "imitation")}
+    options = {name: getattr(args, name) for name in ("second_derivatives", "imitation", "units")}
     call = prepare(args.worker, features, unroll, optimizees, **options)
     first, rate = common.time_calls(call, args.seconds)
     return {
@@ -50,6 +51,7 @@ def prepare(
     unroll: int,
     optimizees: int,
     *,
+    units: int = 20,
     second_derivatives: bool = False,
     imitation: bool = False,
     replicas: Any = None,
@@ -61,6 +63,7 @@ def prepare(
         features: Inputs of the optimizee.
         unroll: Inner steps.
         optimizees: Optimizees of each replica.
+        units: Hidden units of the optimizee.
         second_derivatives: As for `TruncatedBackprop`.
         imitation: Whether on the imitation loss.
         replicas: As for `MetaStep`.
@@ -68,7 +71,6 @@ def prepare(
     import keras
     import numpy as np
 
-    import l2o
     from l2o.problems import keras_problem
     from l2o.train import LossArgs, Replicas
     from l2o.train.estimators import TruncatedBackprop
@@ -83,7 +85,7 @@ def prepare(
         return keras.Sequential(
             [
                 keras.Input((features,)),
-                keras.layers.Dense(20, "sigmoid"),
+                keras.layers.Dense(units, "sigmoid" if units == 20 else "relu"),
                 keras.layers.Dense(CLASSES),
             ]
         )
@@ -94,7 +96,7 @@ def prepare(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
     instance = problem.init(0)
-    optimizer = getattr(l2o, f"{name}Optimizer")()
+    optimizer = common.learned(name)
     args = LossArgs(scale_objective=False, use_log_objective=False)
     meta = MetaStep(
         optimizer,
@@ -131,9 +133,11 @@ def peers(args: argparse.Namespace) -> list[str]:
     """Returns the peers to run; tells on stderr which are left out and why."""
     if args.no_peers:
         return []
-    if args.imitation or "DM" not in args.optimizer or args.optimizees != [1]:
+    alike = not args.imitation and args.optimizees == [1] and args.units == 20
+    if not alike or "DM" not in args.optimizer:
         print(
-            "peers are left out: they run DM on the meta-loss with one optimizee", file=sys.stderr
+            "peers are left out: they run DM on the meta-loss with one optimizee of 20 units",
+            file=sys.stderr,
         )
         return []
     try:
@@ -164,7 +168,8 @@ def command(
         start += ["--checkpoint"] * (name == "jax-checkpoint")
     else:
         start = [sys.executable, str(here), "--worker", name]
-        start += [f"--optimizees={optimizees}", *["--imitation"] * args.imitation]
+        start += [f"--optimizees={optimizees}", f"--units={args.units}"]
+        start += ["--imitation"] * args.imitation
     return [
         *start,
         *(f"--features={features}", f"--unroll={unroll}", f"--seconds={args.seconds}"),
@@ -196,6 +201,9 @@ def parse() -> argparse.Namespace:
             metavar="N,M",
             help=f"{text} [%(default)s]",
         )
+    parser.add_argument(
+        "--units", type=common.positive(int), default=20, help="hidden units of the optimizee [20]"
+    )
     parser.add_argument(
         "--second-derivatives",
         action="store_true",
