@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from l2o.inner.trajectory import Tensors
 from l2o.optimizer import TrainableOptimizer
-from l2o.optimizer.trainable import compiled
+from l2o.optimizer.compiling import compiled
 
 
 class Rule:

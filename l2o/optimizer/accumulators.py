@@ -14,11 +14,15 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 
 from l2o.optimizer import equations
+from l2o.optimizer.mlp import is_large
 
 # Added to g^2 in factored averages.
 SMALLEST_SQUARE = 1e-30
 # Keeps the divisors of factored averages above 0.
 FACTOR_FLOOR = 1e-9
+
+# XLA writes longer sums as trees, and then computes what is summed apart.
+LONGEST_BLOCK = 16
 
 # Three of them.
 Decays: TypeAlias = Sequence[float] | tf.Tensor
@@ -134,9 +138,32 @@ def factors(factored: Factored, shape: Sequence[int]) -> tuple[tf.Tensor, tf.Ten
     )
 
 
+def inverse_rms(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> tf.Tensor:
+    """Returns `1 / sqrt(mean(x^2) + epsilon)`, a mean over some axes, which stay with size 1."""
+    square = tf.square(x)
+    if is_large(x.shape) and x.shape.rank - 2 in axes:
+        return tf.math.rsqrt(_mean_of_large(square, axes) + epsilon)
+    return tf.math.rsqrt(_mean(square, axes) + epsilon)
+
+
 def over_rms(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> tf.Tensor:
-    """Divides by the root of the mean square over some axes, with `epsilon` inside the root."""
-    return x * tf.math.rsqrt(_mean(tf.square(x), axes) + epsilon)
+    """Divides by the root of the mean square, see `inverse_rms`."""
+    return x * inverse_rms(x, axes, epsilon)
+
+
+def _mean_of_large(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """Is `_mean` over the last two axes, or over all after the first.
+
+    On a CPU, XLA uses vector instructions for a sum over a short axis that is not the last. The
+    rest is a product, because XLA would join two sums again.
+    """
+    rows = x.shape[-2]
+    block = max(size for size in range(1, LONGEST_BLOCK + 1) if rows % size == 0)
+    lead = [x.shape[i] if i not in axes else 1 for i in range(x.shape.rank)]
+    blocks = tf.reshape(x, [*x.shape[:-2], rows // block, block, x.shape[-1]])
+    sums = tf.reshape(tf.reduce_sum(blocks, -2), [math.prod(lead), -1])
+    count = math.prod(x.shape[axis] for axis in axes)
+    return tf.reshape(tf.matmul(sums, tf.fill([sums.shape[1], 1], 1 / count)), lead)
 
 
 def _mean(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:

@@ -14,10 +14,11 @@ from l2o.optimizer.accumulators import (
     Factored,
     averaged,
     factors,
-    over_rms,
+    inverse_rms,
     zero_averages,
 )
-from l2o.optimizer.mlp import CoordinatewiseMLP
+from l2o.optimizer.compiling import part
+from l2o.optimizer.mlp import CoordinatewiseMLP, is_large
 from l2o.optimizer.partial import AnyPlace, own_places
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Count, Decay, Decays, LearningRate, NonNegative, Positive
@@ -77,6 +78,8 @@ class AdafacMLPOptimizer(TrainableOptimizer):
         **kwargs: See `TrainableOptimizer`.
     """
 
+    in_one = False
+
     def __init__(
         self,
         learning_rate: LearningRate = 1.0,
@@ -120,16 +123,40 @@ class AdafacMLPOptimizer(TrainableOptimizer):
         )
         deltas, new = [], []
         for p, g, old in zip(params, grads, state, strict=True):
-            g = tf.clip_by_value(tf.cast(g, dtype), -LARGEST_GRADIENT, LARGEST_GRADIENT)
-            t = old.t + 1
-            averages = averaged(old.averages, g, *decays)
-            axes = range(1, 1 + g.shape.rank)
-            x = [over_rms(f, axes, RMS_EPSILON) for f in features(tf.cast(p, dtype), g, averages)]
-            o = net([*x, time_features(t, g.shape.rank, dtype)])
-            delta = -self.step_size * o[0] * tf.exp(self.exp_mult * o[1])
-            deltas.append(tf.cast(delta, p.dtype))
-            new.append(TensorState(averages, t))
+            step = self._step if is_large(p.shape) else self._small
+            s, entry = step(tf.cast(p, dtype), tf.cast(g, dtype), old, decays)
+            deltas.append(tf.cast(-self.step_size * s, p.dtype))
+            new.append(entry)
         return deltas, tuple(new)
+
+    def _step(
+        self, p: tf.Tensor, g: tf.Tensor, old: TensorState, decays: Any
+    ) -> tuple[tf.Tensor, TensorState]:
+        g = tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
+        new = TensorState(self._averages(g, old.averages, decays), old.t + 1)
+        inverses = self._inverse_rms(p, g, new.averages)
+        return self._outputs(p, g, new, inverses), new
+
+    # A small tensor is not worth three programs.
+    _small = part(_step)
+
+    @part
+    def _averages(self, g: tf.Tensor, old: Averages, decays: Any) -> Averages:
+        return averaged(old, g, *decays)
+
+    @part
+    def _inverse_rms(self, p: tf.Tensor, g: tf.Tensor, new: Averages) -> list[tf.Tensor]:
+        axes = range(1, 1 + g.shape.rank)
+        return [inverse_rms(f, axes, RMS_EPSILON) for f in features(p, g, new)]
+
+    @part
+    def _outputs(
+        self, p: tf.Tensor, g: tf.Tensor, new: TensorState, inverses: list[tf.Tensor]
+    ) -> tf.Tensor:
+        groups = features(p, g, new.averages)
+        x = [f * inverse for f, inverse in zip(groups, inverses, strict=True)]
+        o = self.network([*x, time_features(new.t, g.shape.rank, g.dtype)])
+        return o[0] * tf.exp(self.exp_mult * o[1])
 
     def state_places(self, state: AdafacMLPState) -> list[AnyPlace]:
         """See `TrainableOptimizer.state_places`."""

@@ -14,10 +14,12 @@ from l2o.optimizer.accumulators import (
     Factored,
     averaged,
     factors,
+    inverse_rms,
     over_rms,
     zero_averages,
 )
-from l2o.optimizer.mlp import CoordinatewiseMLP
+from l2o.optimizer.compiling import part
+from l2o.optimizer.mlp import CoordinatewiseMLP, is_large
 from l2o.optimizer.partial import AnyPlace, own_places
 from l2o.optimizer.routes import Routes, is_embedding, is_named, routes
 from l2o.optimizer.trainable import TrainableOptimizer
@@ -98,6 +100,8 @@ class Celo2Optimizer(TrainableOptimizer):
         name: Name of the optimizer ["Celo2Optimizer"].
         **kwargs: See `TrainableOptimizer`.
     """
+
+    in_one = False
 
     def __init__(
         self,
@@ -187,23 +191,42 @@ class Celo2Optimizer(TrainableOptimizer):
         s, new = (
             self._adam(g, old)
             if isinstance(old, AdamState)
-            else self._learned(tf.cast(p, g.dtype), g, old)
+            else (self._learned if is_large(p.shape) else self._small)(tf.cast(p, g.dtype), g, old)
         )
         return tf.cast(-self.step_size * s, p.dtype), new
 
     def _learned(self, p: tf.Tensor, g: tf.Tensor, old: Averages) -> tuple[tf.Tensor, Averages]:
-        axes = range(g.shape.rank)[-2:]
         g = tf.clip_by_value(g, -self.gradient_clip, self.gradient_clip)
-        new = averaged(old, g, self.momentum_decays, self.rms_decay, self.factored_decays)
-        x = [over_rms(f, [1 + axis for axis in axes], RMS_EPSILON) for f in features(p, g, new)]
-        o = self.network(x)
-        s = o[0]
-        if self.exp_mult:
-            s *= tf.exp(self.exp_mult * o[1])
-        if self.orthogonalize and g.shape.rank > 1:
-            s = equations.orthogonalized(s)
-        return over_rms(s, axes, RMS_EPSILON), new
+        new = self._averages(g, old)
+        return self._direction(self._outputs(p, g, new, self._inverse_rms(p, g, new))), new
 
+    # A small tensor is not worth four programs.
+    _small = part(_learned)
+
+    @part
+    def _averages(self, g: tf.Tensor, old: Averages) -> Averages:
+        return averaged(old, g, self.momentum_decays, self.rms_decay, self.factored_decays)
+
+    @part
+    def _inverse_rms(self, p: tf.Tensor, g: tf.Tensor, new: Averages) -> list[tf.Tensor]:
+        axes = [1 + axis for axis in _last_two(g)]
+        return [inverse_rms(f, axes, RMS_EPSILON) for f in features(p, g, new)]
+
+    @part
+    def _outputs(
+        self, p: tf.Tensor, g: tf.Tensor, new: Averages, inverses: list[tf.Tensor]
+    ) -> tf.Tensor:
+        x = [f * inverse for f, inverse in zip(features(p, g, new), inverses, strict=True)]
+        o = self.network(x)
+        return o[0] * tf.exp(self.exp_mult * o[1]) if self.exp_mult else o[0]
+
+    @part
+    def _direction(self, s: tf.Tensor) -> tf.Tensor:
+        if self.orthogonalize and s.shape.rank > 1:
+            s = equations.orthogonalized(s)
+        return over_rms(s, _last_two(s), RMS_EPSILON)
+
+    @part
     def _adam(self, g: tf.Tensor, old: AdamState) -> tuple[tf.Tensor, AdamState]:
         g = equations.clip_gradient(g)
         t = old.t + 1
@@ -216,6 +239,11 @@ class Celo2Optimizer(TrainableOptimizer):
     def state_places(self, state: Celo2State) -> list[AnyPlace]:
         """See `TrainableOptimizer.state_places`."""
         return own_places(state)
+
+
+def _last_two(x: tf.Tensor) -> range:
+    """Returns the last two axes, or all if there are fewer."""
+    return range(x.shape.rank)[-2:]
 
 
 def features(p: tf.Tensor, g: tf.Tensor, averages: Averages) -> list[tf.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import keras
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 from l2o.optimizer import equations
 from l2o.optimizer.cells import dense
+
+# Coordinates of a tensor from which on its features are not kept in memory.
+LARGE = 32_768
 
 
 class CoordinatewiseMLP(keras.layers.Layer):
@@ -57,6 +61,11 @@ class CoordinatewiseMLP(keras.layers.Layer):
         Returns:
             [outputs, ...], the other axes being those of the tensor.
         """
+        shape = tf.TensorShape([])
+        for group in groups:
+            shape = tf.broadcast_static_shape(shape, group.shape[1:])
+        if is_large(shape):
+            return self._elementwise(groups)
         first, *others = self.stack
         x = first.activation(spread(first.kernel, first.bias, groups))
         shape = x.shape[1:]
@@ -64,6 +73,39 @@ class CoordinatewiseMLP(keras.layers.Layer):
         for layer in others:
             x = dense(layer, x)
         return tf.reshape(x, [x.shape[0], *shape])
+
+    def _elementwise(self, groups: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Is `call` as a sum of products for each unit, which XLA turns into one loop.
+
+        A product of matrices would write all features to memory, and the outputs of all layers.
+        """
+        x = [feature for group in groups for feature in tf.unstack(group, axis=0)]
+        # What is constant along an axis is added up before it is repeated.
+        order = sorted(range(len(x)), key=lambda i: x[i].shape.num_elements())
+        for layer in self.stack:
+            kernel, bias = tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)
+            x = [
+                layer.activation(_sums([(kernel[i, unit], x[i]) for i in order], bias[unit]))
+                for unit in range(layer.units)
+            ]
+            order = list(range(len(x)))
+        return tf.stack(x)
+
+
+def is_large(shape: Sequence[int]) -> bool:
+    """Returns whether so many coordinates do not fit in a core's cache with their features."""
+    return math.prod(shape) >= LARGE
+
+
+def _sums(products: Sequence[tuple[tf.Tensor, tf.Tensor]], start: tf.Tensor) -> tf.Tensor:
+    """Returns `start + sum_i w_i x_i`. Those of one shape, in a row, are added up first."""
+    total, shape_of, same = start, None, None
+    for w, x in products:
+        if same is not None and x.shape != shape_of:
+            total, same = total + same, None
+        same = w * x if same is None else same + w * x
+        shape_of = x.shape
+    return total if same is None else total + same
 
 
 def spread(kernel: tf.Tensor, bias: tf.Tensor, groups: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from l2o import seeds
 from l2o.optimizer import learned, saved
+from l2o.optimizer.compiling import compiled, in_parts
 from l2o.optimizer.layout import Layout, path_of
 from l2o.optimizer.making import Making, default_name
 from l2o.optimizer.partial import AnyPlace, Place, put_state, take_state
@@ -54,6 +54,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     coordinatewise = False
     # Whether XLA can compile `update`.
     xla = True
+    # Whether it compiles all of it as one program for the variables of a model, or each `part`.
+    in_one = True
 
     def __init__(
         self,
@@ -260,7 +262,10 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     ) -> tuple[list[tf.Tensor | None], State]:
         """Calls `update`, compiled, on the parameters that have a gradient."""
         if self._compiled_update is None:
-            self._compiled_update = compiled(self.update, self.xla)
+            in_one = self.in_one or not self.xla
+            self._compiled_update = (
+                compiled(self.update, self.xla) if in_one else in_parts(self.update)
+            )
         taking = [g is not None for g in grads]
         if all(taking):
             return self._compiled_update(params, grads, state)
@@ -355,18 +360,6 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             raise ValueError(f"what {optimizer.name} has learned is damaged: {error}") from None
         optimizer.set_learned_weights(weights)
         return optimizer
-
-
-def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
-    """Returns a function of tensors as one compiled operation.
-
-    Args:
-        function: What to compile.
-        xla: Whether XLA compiles it, where TensorFlow has XLA.
-    """
-    # TensorFlow has no XLA on Apple's processors; Keras makes the same exception.
-    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return tf.function(function, jit_compile=xla and not apple, autograph=False)
 
 
 def _tf_variable(variable: Any) -> tf.Variable:
