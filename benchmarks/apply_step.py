@@ -2,7 +2,7 @@
 
     python benchmarks/apply_step.py --optimizer DM,naive-DM,Adam --parameters 15910
 
-The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322) 784-700-700-10
+The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322), 784-700-700-10
 (1,047,210) and, if it is asked for, 784-2800-2800-10 (10,068,810), on batches of 64 random
 examples, compiled as Keras does by default. The data set is one repeated batch, so that it costs
 nothing. After a `fit` that compiles, a `fit` of one epoch is

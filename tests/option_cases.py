@@ -151,7 +151,7 @@ _ignored: list[str] = []
 
 
 def build(config, directory=None, replicas=None):
-    """Is `build_runner`, but for an option that a test ignores."""
+    """Does what `build_runner` does, but ignores an option if a test says so."""
     if _ignored:
         config = without(config, _ignored[0])
         # Joined here, because the one who asks has read the option.
@@ -167,7 +167,7 @@ def run(*overrides, constructor="DM", strategy="Simple", prepare=None, validates
 
 @cache
 def cached_run(overrides, constructor, strategy, prepare, validates, traced):
-    """Is `run`, told everything.
+    """Does what `run` does, told everything.
 
     Validation takes a third of the time, so there is none (all periods are equally good)
     unless a test is about it.

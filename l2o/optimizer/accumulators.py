@@ -21,11 +21,10 @@ SMALLEST_SQUARE = 1e-30
 # Keeps the divisors of factored averages above 0.
 FACTOR_FLOOR = 1e-9
 
-# XLA writes longer sums as trees, and then computes what is summed apart.
+# XLA splits longer sums into trees. Then it writes the summands to memory before it adds them.
 LONGEST_BLOCK = 16
 
-# Three of them.
-Decays: TypeAlias = Sequence[float] | tf.Tensor
+ThreeDecays: TypeAlias = Sequence[float] | tf.Tensor
 
 
 class Factored(NamedTuple):
@@ -77,7 +76,11 @@ def two_longest(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def averaged(
-    old: Averages, g: tf.Tensor, momentum: Decays, rms: float | tf.Tensor, factored: Decays
+    old: Averages,
+    g: tf.Tensor,
+    momentum: ThreeDecays,
+    rms: float | tf.Tensor,
+    factored: ThreeDecays,
 ) -> Averages:
     """Returns the averages after one more gradient.
 
@@ -152,7 +155,7 @@ def over_rms(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> tf.Tensor:
 
 
 def _mean_of_large(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-    """Is `_mean` over the last two axes, or over all after the first.
+    """Does what `_mean` does, over the last two axes or over all axes after the first.
 
     On a CPU, XLA uses vector instructions for a sum over a short axis that is not the last. The
     rest is a product, because XLA would join two sums again.

@@ -78,7 +78,7 @@ class AdafacMLPOptimizer(TrainableOptimizer):
         **kwargs: See `TrainableOptimizer`.
     """
 
-    in_one = False
+    one_program = False
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class Celo2Optimizer(TrainableOptimizer):
         **kwargs: See `TrainableOptimizer`.
     """
 
-    in_one = False
+    one_program = False
 
     def __init__(
         self,

@@ -55,8 +55,9 @@ def part(method: Function) -> Function:
 def in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function of tensors, traced once, of which XLA compiles each `part` by itself.
 
-    A program for all variables of a model takes long to compile. Also, XLA fuses what only one
-    part reads, but it writes to memory what several of them read.
+    One program for all variables of a model takes long to compile. It is also slower for large
+    tensors: XLA writes to memory what two loops of a program read, but computes in a loop what only
+    this loop reads.
     """
 
     def run(*args: Any) -> Any:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from l2o.optimizer import equations
 from l2o.optimizer.cells import dense
 
-# Coordinates of a tensor from which on its features are not kept in memory.
+# The features of tensors with at least so many coordinates are not written to memory.
 LARGE = 32_768
 
 
@@ -75,7 +75,7 @@ class CoordinatewiseMLP(keras.layers.Layer):
         return tf.reshape(x, [x.shape[0], *shape])
 
     def _elementwise(self, groups: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Is `call` as a sum of products for each unit, which XLA turns into one loop.
+        """Does what `call` does, as a sum of products for each unit. XLA makes one loop of them.
 
         A product of matrices would write all features to memory, and the outputs of all layers.
         """

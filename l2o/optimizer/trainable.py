@@ -54,8 +54,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     coordinatewise = False
     # Whether XLA can compile `update`.
     xla = True
-    # Whether it compiles all of it as one program for the variables of a model, or each `part`.
-    in_one = True
+    # Whether XLA compiles all of `update` as one program. Otherwise it compiles each `part` of it.
+    one_program = True
 
     def __init__(
         self,
@@ -262,9 +262,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
     ) -> tuple[list[tf.Tensor | None], State]:
         """Calls `update`, compiled, on the parameters that have a gradient."""
         if self._compiled_update is None:
-            in_one = self.in_one or not self.xla
+            one_program = self.one_program or not self.xla
             self._compiled_update = (
-                compiled(self.update, self.xla) if in_one else in_parts(self.update)
+                compiled(self.update, self.xla) if one_program else in_parts(self.update)
             )
         taking = [g is not None for g in grads]
         if all(taking):

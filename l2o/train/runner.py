@@ -177,8 +177,8 @@ class Runner:
         for index in range(len(self.training.validation_problems)):
             # Each period validates on the same optimizees, so losses can be compared.
             rngs = [
-                seeds.generator(self.seed, seeds.VALIDATION, instance, index)
-                for instance in range(VALIDATION_OPTIMIZEES)
+                seeds.generator(self.seed, seeds.VALIDATION, k, index)
+                for k in range(VALIDATION_OPTIMIZEES)
             ]
             for unroll in self.training.validate(index, rngs, period.validation_unroll):
                 losses.append(unroll.loss)
