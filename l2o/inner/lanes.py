@@ -30,19 +30,19 @@ VECTOR = 16
 class Uncut:
     """Parameters in their own shapes, for every rule.
 
-    One optimizee is one lane. K side by side are divided among as many lanes as there are
-    cores.
+    One optimizee is one lane. K side by side are divided among several.
 
     Args:
         optimizees: K, the first axis of all tensors; None: one, without an axis [None].
+        lanes: At most how many lanes; None: as many as there are cores [None].
     """
 
     # Whether the rule gets the parameters' values.
     parameters = True
 
-    def __init__(self, optimizees: int | None = None) -> None:
+    def __init__(self, optimizees: int | None = None, lanes: int | None = None) -> None:
         self.stacked = optimizees is not None
-        self.count = min(optimizees, cores()) if optimizees else 1
+        self.count = min(optimizees, lanes or cores()) if optimizees else 1
         self._sizes = [len(range(k, optimizees or 1, self.count)) for k in range(self.count)]
 
     def cut(self, tensors: Tensors) -> list[Tensors]:

@@ -20,19 +20,31 @@ class Rule:
     Args:
         optimizer: The learned optimizer.
         stacked: Whether all tensors have a first axis of optimizees [False].
+        own_weights: Whether each optimizee has learned weights of its own, so that they have the
+            first axis too; then there is no vector-Jacobian product [False].
     """
 
-    def __init__(self, optimizer: TrainableOptimizer, stacked: bool = False) -> None:
+    def __init__(
+        self, optimizer: TrainableOptimizer, stacked: bool = False, own_weights: bool = False
+    ) -> None:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
         self._is_stacked = stacked
-        self._step = compiled(self._stacked_update if stacked else self._update, optimizer.xla)
+        update = self._update
+        if stacked:
+            update = self._update_of_each if own_weights else self._stacked_update
+        self._step = compiled(update, optimizer.xla)
         self._vjp: dict[bool, Callable[..., Any]] = {}
 
     @functools.cached_property
     def stacked(self) -> Rule:
         """The same rule on tensors with a first axis of optimizees."""
         return Rule(self.optimizer, stacked=True)
+
+    @functools.cached_property
+    def with_own_weights(self) -> Rule:
+        """The same rule on tensors and learned weights with a first axis of optimizees."""
+        return Rule(self.optimizer, stacked=True, own_weights=True)
 
     def values(self) -> Tensors:
         """Returns the current values of the learned weights."""
@@ -46,6 +58,9 @@ class Rule:
 
     def _stacked_update(self, values: Tensors, *args: Any) -> Any:
         return _each(lambda *one: self._update(values, *one), args)
+
+    def _update_of_each(self, *args: Any) -> Any:
+        return _each(self._update, args)
 
     def step(
         self, values: Tensors, params: Tensors, grads: Tensors, state: Any

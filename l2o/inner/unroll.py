@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from l2o.inner.backward import Backward, state_matters
 from l2o.inner.batched import Optimizee, batch_at, count_of, keep_where, value_and_gradients
-from l2o.inner.lanes import Lanes, cores, lanes_for
+from l2o.inner.lanes import Lanes, Uncut, cores, lanes_for
 from l2o.inner.part import part_of
 from l2o.inner.rule import Rule
 from l2o.inner.trajectory import Carry, History, Tensors, Trajectory
@@ -58,6 +58,9 @@ class Unroll:
         steps: int32 scalar T, the length of the unroll.
         second_derivatives: Whether the backward pass differentiates the optimizee's
             gradients [False: they are constants].
+        own_weights: Whether each of K optimizees has learned weights of its own: `weights` then
+            has a first axis of optimizees, and there is no backward pass [False].
+        lanes: With `own_weights`, see `Uncut` [None].
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class Unroll:
         steps: tf.Tensor,
         *,
         second_derivatives: bool = False,
+        own_weights: bool = False,
+        lanes: int | None = None,
     ) -> None:
-        self.weights = weights
         self.batches = batches
         self.steps = steps
         self.second_derivatives = second_derivatives
@@ -81,8 +85,15 @@ class Unroll:
         self.optimizee = self._part.optimizee if self._part else optimizee
         self.start = Carry(*self._part.split(*carry)) if self._part else carry
         self.count = count_of(optimizee)
-        self.lanes = lanes_for(rule.optimizer, self.start.params, self.count)
-        self.rule = rule.stacked if self.lanes.stacked else rule
+        self.weights = weights
+        if own_weights and self.count:
+            self.lanes: Lanes = Uncut(self.count, lanes)
+            self.rule = rule.with_own_weights
+            self._weights_of_lanes = self.lanes.cut(weights)
+        else:
+            self.lanes = lanes_for(rule.optimizer, self.start.params, self.count)
+            self.rule = rule.stacked if self.lanes.stacked else rule
+            self._weights_of_lanes = [weights] * self.lanes.count
         self.states = self.lanes.cut_state(self.start.optimizer_state)
         self.interval = checkpoint_interval(self.lanes, self.start.optimizer_state, steps)
 
@@ -131,10 +142,10 @@ class Unroll:
                 read = keep_where(finite, read)
             history = self._record(history, i, now._replace(params=read), lane_grads, finite)
             lane_params = lanes.cut(read) if lanes.parameters else lane_grads
-            inputs = zip(lane_params, lane_grads, now.optimizer_state, strict=True)
-            deltas, states = zip(
-                *[self.rule.step(self.weights, *lane) for lane in inputs], strict=True
+            inputs = zip(
+                self._weights_of_lanes, lane_params, lane_grads, now.optimizer_state, strict=True
             )
+            deltas, states = zip(*[self.rule.step(*lane) for lane in inputs], strict=True)
             changes = keep_where(flags.alive, lanes.join(deltas))
             params = [p + d for p, d in zip(now.params, changes, strict=True)]
             # The next unroll starts by evaluating mini-batch i + 1 again, so the carry must not

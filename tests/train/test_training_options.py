@@ -174,7 +174,7 @@ def _(typed):
         same = [close(a, b) for a, b in zip(ended, started, strict=True)]
         assert all(same) if lives_on else not any(same)
         (teacher,) = made.training.steps[0].imitation.teachers
-        assert iterations(teacher.optimizers[0]) == (2 if lives_on else 1)
+        assert iterations(teacher.optimizers[0][0]) == (2 if lives_on else 1)
 
 
 def slope(run):

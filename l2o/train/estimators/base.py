@@ -54,14 +54,19 @@ class GradientEstimator:
     A state is a nest of tensors: all that an estimator needs of an optimizee from one unroll to
     the next, such as a carry, or two carries and a sum of perturbations. `init` returns the
     state of one optimizee. `estimate` gets the state of one optimizee, or of K side by side
-    with a first axis in each tensor. All K share the learned weights of an `Unroll`. A state
+    with a first axis in each tensor. A state
     lives until its optimizee is replaced, and no longer than an iteration.
 
     Attributes:
+        copies: How many unrolls of an optimizee each go on where their own last one ended [1].
+        whole_trainings: Whether each unroll is a training of its own, so that its optimizee is
+            replaced after it [False].
         rule: The learned optimizer's update rule; set by `for_problem`.
         optimizee: What is unrolled: one optimizee, or K side by side; set by `for_problem`.
     """
 
+    copies: int = 1
+    whole_trainings: bool = False
     rule: Rule
     optimizee: Optimizee
 

@@ -32,13 +32,14 @@ class Loss:
     references: bool = False
     parameters: bool = False
 
-    def for_unroll(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Loss:
+    def for_unroll(self, carry: Carry, batches: Any, steps: tf.Tensor, copy: int = 0) -> Loss:
         """Returns the loss of one unroll; called while tracing, before the unroll.
 
         Args:
             carry: Where the unroll starts.
             batches: Its mini-batches, as `l2o.inner.unroll.Unroll` takes them.
             steps: int32 scalar, its length.
+            copy: Which of the estimator's copies of the optimizees it unrolls [0].
         """
         return self
 

@@ -48,9 +48,11 @@ class ImitationLoss(Loss):
         self.lessons = lessons
         self.references = self.args.ends_unrolls
 
-    def for_unroll(self, carry: Carry, batches: Any, steps: tf.Tensor) -> ImitationLoss:
+    def for_unroll(
+        self, carry: Carry, batches: Any, steps: tf.Tensor, copy: int = 0
+    ) -> ImitationLoss:
         """See `Loss.for_unroll`: runs the teachers."""
-        lessons = [teacher.run(carry, batches, steps) for teacher in self.teachers]
+        lessons = [teacher.run(carry, batches, steps, copy) for teacher in self.teachers]
         return ImitationLoss(self.args, self.weights, self.reduction, lessons=lessons)
 
     def ended(self, f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:

@@ -22,6 +22,7 @@ class Teacher:
         params: As for `PerOptimizee`.
         persistent: Whether an unroll starts with the optimizers' state (momenta) at the end
             of the one before.
+        copies: As in `GradientEstimator`. Each copy of an optimizee has an optimizer [1].
     """
 
     def __init__(
@@ -30,29 +31,36 @@ class Teacher:
         optimizee: Optimizee,
         params: Sequence[tf.Tensor],
         persistent: bool,
+        copies: int = 1,
     ) -> None:
         self.persistent = persistent
-        self._optimizees = PerOptimizee(create, optimizee, params)
-        self.optimizers = self._optimizees.optimizers
+        self._copies = [PerOptimizee(create, optimizee, params) for _ in range(copies)]
 
-    def run(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Tensors:
+    @property
+    def optimizers(self) -> list[list[keras.optimizers.Optimizer]]:
+        """The optimizers of each optimizee, one for each of its copies."""
+        return [list(own) for own in zip(*[c.optimizers for c in self._copies], strict=True)]
+
+    def run(self, carry: Carry, batches: Any, steps: tf.Tensor, copy: int = 0) -> Tensors:
         """Optimizes from the student's start; call it while tracing.
 
         Args:
             carry: Where the student's unroll starts.
             batches: As for `Unroll`.
             steps: As for `Unroll`.
+            copy: Which copy of the optimizees [0].
 
         Returns:
             Per parameter [T, ...], its value after each update.
         """
-        self._optimizees.put(carry.params)
+        optimizees = self._copies[copy]
+        optimizees.put(carry.params)
         if not self.persistent:
-            self._optimizees.reset()
+            optimizees.reset()
 
         def step(i: tf.Tensor, model_state: Any, record: Any) -> Any:
-            _, model_state = self._optimizees.step(model_state, batch_at(batches, i))
-            values = self._optimizees.params()
+            _, model_state = optimizees.step(model_state, batch_at(batches, i))
+            values = optimizees.params()
             record = [array.write(i, v) for array, v in zip(record, values, strict=True)]
             return i + 1, model_state, record
 
@@ -61,5 +69,5 @@ class Teacher:
             lambda i, *_: i < steps, step, (tf.zeros([], tf.int32), carry.model_state, record)
         )
         # A persistent state that is not finite would stay so.
-        self._optimizees.reset_diverged()
+        optimizees.reset_diverged()
         return [tf.stop_gradient(array.stack()) for array in record]

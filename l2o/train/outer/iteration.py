@@ -114,7 +114,8 @@ def iterate(
             ages[k] += 1
             # Replace what diverged or was ended early. The optimizer's state for it goes too.
             complete = result.complete[own[k]]
-            if not complete or ages[k] == lengths.depth:
+            last = meta_step.estimator.whole_trainings or ages[k] == lengths.depth
+            if not complete or last:
                 ages[k] = 0
                 to_replace.append(k)
             lives_on = complete and lengths.persistent

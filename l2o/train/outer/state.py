@@ -58,9 +58,10 @@ class TrainingState:
         for i, loss in enumerate(self._imitation if self._persistent else []):
             losses = self._layout.parts(loss) if loss else []
             for j, same in enumerate(zip(*[part.teachers for part in losses], strict=True)):
-                optimizers = [o for teacher in same for o in teacher.optimizers]
-                for k, optimizer in zip(self._layout.own, optimizers, strict=True):
-                    groups[f"problem_{i}_instance_{k}_teacher_{j}"] = list(optimizer.variables)
+                optimizers = [own for teacher in same for own in teacher.optimizers]
+                for k, own in zip(self._layout.own, optimizers, strict=True):
+                    variables = [variable for optimizer in own for variable in optimizer.variables]
+                    groups[f"problem_{i}_instance_{k}_teacher_{j}"] = variables
         return {
             f"{group}/{i}": variable
             for group, variables in groups.items()

@@ -236,7 +236,10 @@ class Training:
     def _teachers(self, step: MetaStep) -> list[Teacher]:
         params = step.problem.init(0).params
         creates = [functools.partial(keras_optimizers.create, spec) for spec in self._teacher_specs]
-        return [Teacher(create, step.optimizee, params, self.persistent) for create in creates]
+        return [
+            Teacher(create, step.optimizee, params, self.persistent, self.estimator.copies)
+            for create in creates
+        ]
 
     def train(
         self,

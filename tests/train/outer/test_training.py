@@ -200,7 +200,7 @@ def test_a_persistent_teacher_that_diverges_teaches_again_later():
     training = make(Parabola(), repeat=2, depth=2, persistent=True, teachers=[rate], p_teacher=1.0)
     assert [u.finite for u in run(training, p_teacher=1.0)] == [False, False]
     (teacher,) = training.steps[0].imitation.teachers
-    (optimizer,) = teacher.optimizers
+    ((optimizer,),) = teacher.optimizers
     assert all(np.isfinite(v.numpy()).all() for v in optimizer.variables)
     # One that stays finite lives on.
     optimizer.learning_rate = 0.1

@@ -1,0 +1,113 @@
+"""Evolution strategies on unrolls: truncated ones, and whole trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from l2o.inner.trajectory import Carry, Tensors
+from l2o.options import Positive, check_given
+from l2o.train.estimators.base import Estimate, report
+from l2o.train.estimators.evolution import EvolutionStrategies
+from l2o.train.losses.base import Loss
+
+
+class ES(EvolutionStrategies):
+    """Truncated evolution strategies: each pair starts an unroll where theta itself has come to.
+
+        g = e (L+ - L-) / (2 sigma^2)
+
+    As with truncated backpropagation, the start of an unroll counts as a constant, so the
+    estimate is biased. It stays smooth where the gradient of a long unroll explodes.
+
+    Args:
+        sigma: Standard deviation of the perturbations [0.01].
+    """
+
+    def __init__(self, *, sigma: Positive = 0.01) -> None:
+        check_given(ES, locals(), "estimator")
+        super().__init__(sigma)
+
+    def init(self, carry: Carry, seed: int) -> Carry:
+        """See `GradientEstimator.init`."""
+        return carry
+
+    def optimizer_state(self, state: Carry) -> object:
+        """See `GradientEstimator.optimizer_state`."""
+        return state.optimizer_state
+
+    def estimate(
+        self,
+        weights: Tensors,
+        loss: Loss,
+        state: Carry,
+        batches: Any,
+        steps: tf.Tensor,
+        seeds: tf.Tensor,
+    ) -> Estimate:
+        """See `GradientEstimator.estimate`."""
+        e, own = self.draw(seeds), loss.for_unroll(state, batches, steps)
+        plus, minus, middle = (
+            self.unroll(weights, sign * e, own, state, batches, steps) for sign in (1.0, -1.0, 0.0)
+        )
+        made = self.estimate_from(weights, e, plus, minus, steps, middle.trajectory.carry)
+        own_result = report(middle.loss, made.result.finite, middle.trajectory, steps)
+        all_steps = made.result.steps + own_result.steps
+        return made._replace(result=own_result._replace(steps=all_steps))
+
+
+class FullES(EvolutionStrategies):
+    """Evolution strategies on whole trainings: each unroll is a training of its own.
+
+        g = e (L+ - L-) / (2 sigma^2)
+
+    An optimizee is replaced after each unroll. `strategy/horizon` draws the lengths. VeLO was
+    trained in this way (Metz et al. 2022, arXiv 2211.09760), with the sign of the difference.
+
+    Args:
+        sigma: Standard deviation of the perturbations [0.01].
+        clip: L+ - L- is clipped to plus and minus this; None: not at all [None].
+        sign: Whether only the sign of L+ - L- counts [False].
+    """
+
+    whole_trainings = True
+
+    def __init__(
+        self, *, sigma: Positive = 0.01, clip: Positive | None = None, sign: bool = False
+    ) -> None:
+        check_given(FullES, locals(), "estimator")
+        super().__init__(sigma)
+        self.clip = clip
+        self.sign = sign
+
+    def init(self, carry: Carry, seed: int) -> Carry:
+        """See `GradientEstimator.init`."""
+        return carry
+
+    def optimizer_state(self, state: Carry) -> object:
+        """See `GradientEstimator.optimizer_state`; that of theta + e."""
+        return state.optimizer_state
+
+    def estimate(
+        self,
+        weights: Tensors,
+        loss: Loss,
+        state: Carry,
+        batches: Any,
+        steps: tf.Tensor,
+        seeds: tf.Tensor,
+    ) -> Estimate:
+        """See `GradientEstimator.estimate`."""
+        e, own = self.draw(seeds), loss.for_unroll(state, batches, steps)
+        plus, minus = (
+            self.unroll(weights, sign * e, own, state, batches, steps) for sign in (1.0, -1.0)
+        )
+        return self.estimate_from(weights, e, plus, minus, steps, plus.trajectory.carry)
+
+    def difference(self, plus: tf.Tensor, minus: tf.Tensor) -> tf.Tensor:
+        """See `EvolutionStrategies.difference`."""
+        d = plus - minus
+        if self.clip is not None:
+            d = tf.clip_by_value(d, -self.clip, self.clip)
+        return tf.sign(d) if self.sign else d
