@@ -80,7 +80,8 @@ def _path(text: str) -> str:
     return text
 
 
-# The two ends of an interval of positive numbers.
+# The two ends of an interval: of positive numbers, and of lengths.
+Lengths = Annotated[tuple[Length, Length], AfterValidator(_ascending)]
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
 Name = Annotated[str, MinLen(1)]

@@ -215,7 +215,8 @@ def _spied(meta_step, kind, steps, fresh):
             batches = examples.take(batches.indices.numpy())
         several = meta_step.optimizees > 1
         for k in range(meta_step.optimizees):
-            numbers = [np.atleast_1d(v)[k].item() for v in result]
+            *of_optimizees, _ = result
+            numbers = [np.atleast_1d(v)[k].item() for v in of_optimizees]
             carries = (take(carry, k) if several else carry for carry in (before, after))
             own = tf.nest.map_structure(lambda b, k=k: b[:, k] if several else b, batches)
             numbers = [numbers[0], numbers[1], numbers[-1]]

@@ -30,7 +30,7 @@ class Rule:
         self.optimizer = optimizer
         self.weights = optimizer.network.trainable_variables
         self._is_stacked = stacked
-        update = self._update
+        update: Callable[..., Any] = self._update
         if stacked:
             update = self._update_of_each if own_weights else self._stacked_update
         self._step = compiled(update, optimizer.xla)

@@ -21,6 +21,7 @@ from l2o.errors import UserError
 from l2o.options import Seed, check_value, expect
 from l2o.progress import Progress, Silent
 from l2o.train.outer.iteration import UnrollRecord
+from l2o.train.outer.signal_to_noise import Signal
 from l2o.train.outer.training import VALIDATION_OPTIMIZEES, Training
 from l2o.train.runs import account
 from l2o.train.runs.directory import RunDirectory
@@ -148,16 +149,20 @@ class Runner:
         start_loss = self._validate(period, report) if opens_stage else None
         p_teacher = training.p_teacher * period.annealing
         done: list[UnrollRecord] = []
+        signal = Signal()
         for turn in range(self.strategy.epochs_per_period):
             for index in range(len(training.problems)):
                 rng = seeds.generator(
                     self.seed, seeds.TRAINING, period.stage, period.period, turn, index
                 )
                 steps = sum(unroll.steps for unroll in done)
-                for unroll in training.train(index, rng, period.draw_length, p_teacher):
+                for unroll in training.train(
+                    index, rng, period.draw_length, p_teacher, period.horizon
+                ):
                     done.append(unroll)
+                    signal.add(unroll)
                     steps += unroll.steps
-                    report(f"step {steps}, loss {unroll.loss:.3f}", 0)
+                    report(f"step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
                 report(f"step {steps}", 1)
         return Row(
             stage=period.stage,
@@ -170,6 +175,9 @@ class Runner:
             imitation_unrolls=sum(u.imitation for u in done),
             inner_steps=sum(u.steps for u in done),
             dropped=sum(not u.finite for u in done),
+            replaced=sum(u.replaced for u in done),
+            gradient_norm=signal.norm,
+            signal_to_noise=signal.to_noise,
         )
 
     def _validate(self, period: Period, report: Callable[[str, int], None]) -> float:

@@ -22,6 +22,8 @@ class StepResult(NamedTuple):
         The meta-step narrows it: the meta-gradient was finite too, so it was applied.
     complete: Whether all inner steps ran and the optimizee's parameters are finite.
     steps: int32, how many inner steps ran.
+    gradient: The meta-gradient, flat, for all of them together; None: the meta-step has not
+        computed it, or there is none.
     """
 
     loss: tf.Tensor
@@ -29,6 +31,7 @@ class StepResult(NamedTuple):
     finite: tf.Tensor
     complete: tf.Tensor
     steps: tf.Tensor
+    gradient: tf.Tensor | None = None
 
 
 class Estimate(NamedTuple):

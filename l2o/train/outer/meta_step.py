@@ -193,7 +193,8 @@ class MetaStep:
 
         def estimate(loss: Loss, state: Any, seeds: Any, batches: Any) -> Any:
             made = self.estimator.estimate(weights, loss, state, batches, steps, seeds)
-            return [*made.gradients, made.count], list(made.result), made.state
+            *of_optimizees, _ = made.result
+            return [*made.gradients, made.count], of_optimizees, made.state
 
         sums, results, state = self.layout.run(estimate, loss, state, seeds, batches)
         *gradients, count = sums
@@ -207,7 +208,8 @@ class MetaStep:
 
         # A meta-gradient that is not finite must not reach the weights or the meta-optimizer.
         tf.cond(finite, apply, lambda: finite)
-        return result._replace(finite=result.finite & finite), state
+        flat = tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
+        return result._replace(finite=result.finite & finite, gradient=flat), state
 
     def _validation(self, carry: Carry, batches: Any, steps: tf.Tensor) -> tuple[StepResult, Carry]:
         loss = self.loss.for_validation()

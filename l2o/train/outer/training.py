@@ -26,7 +26,7 @@ from l2o.train.losses.base import LossArgs, StepWeights, check_step_weights
 from l2o.train.losses.imitation import ImitationLoss, Reduction
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
-from l2o.train.outer.iteration import Lengths, UnrollRecord, iterate
+from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_horizon, iterate
 from l2o.train.outer.meta_step import MetaStep
 from l2o.train.outer.state import TrainingState
 
@@ -247,6 +247,7 @@ class Training:
         rng: np.random.Generator,
         draw_length: Callable[[np.random.Generator], int],
         p_teacher: float,
+        horizon: tuple[int, int] | None = None,
     ) -> Iterator[UnrollRecord]:
         """Trains one iteration on problem `index`.
 
@@ -255,6 +256,7 @@ class Training:
             rng: Source of every draw of the iteration.
             draw_length: Draws the length of the next unroll.
             p_teacher: Probability that an unroll imitates, already annealed.
+            horizon: Shortest and longest training of an optimizee, see `BaseStrategy` [None].
 
         Yields:
             Each unroll of each optimizee, those of other processes too, when it is done.
@@ -262,8 +264,18 @@ class Training:
         meta_step, own = self.steps[index], self.layout.own
         every = rng.spawn(self.batch_of_problems)
         rngs = [every[k] for k in own]
-        # Generators of their own: the other draws must not depend on the estimator.
-        estimator_rngs = [generator.spawn(1)[0] for generator in rngs]
+        # Generators of their own: the other draws must not depend on the estimator. All of them,
+        # because each process must have the same generators for what follows.
+        of_estimator = [generator.spawn(1)[0] for generator in every]
+        estimator_rngs = [of_estimator[k] for k in own]
+
+        lengths = self._lengths(horizon)
+        ages = Ages(lengths, every, self.estimator.whole_trainings)
+
+        def draw() -> int:
+            if horizon and self.estimator.whole_trainings:
+                return draw_horizon(rng, horizon)
+            return draw_length(rng)
 
         def step(state: Any, batches: Any, length: int) -> Any:
             imitates = p_teacher > 0 and rng.random() < p_teacher
@@ -274,9 +286,7 @@ class Training:
 
         kept = self.state.optimizer_states
         states = list(kept[index]) if self.persistent else [None] * len(own)
-        states = yield from iterate(
-            meta_step, rngs, lambda: draw_length(rng), step, states, own, self._lengths()
-        )
+        states = yield from iterate(meta_step, rngs, draw, step, states, own, lengths, ages)
         if self.persistent:
             kept[index] = states
 
@@ -295,11 +305,14 @@ class Training:
         def step(carry: Any, batches: Any, length: int) -> Any:
             return *meta_step.validate(carry, batches, length), False
 
-        states = [None] * len(rngs)
-        yield from iterate(meta_step, rngs, lambda: length, step, states, own, self._lengths())
+        states, lengths = [None] * len(rngs), self._lengths()
+        ages = Ages(lengths, rngs)
+        yield from iterate(meta_step, rngs, lambda: length, step, states, own, lengths, ages)
 
-    def _lengths(self) -> Lengths:
-        return Lengths(self.epochs, self.repeat, self.depth, self.persistent)
+    def _lengths(self, horizon: tuple[int, int] | None = None) -> Lengths:
+        # A training that is one unroll needs no longer iteration.
+        horizon = None if self.estimator.whole_trainings else horizon
+        return Lengths(self.epochs, self.repeat, self.depth, self.persistent, horizon)
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Returns everything training changes, see `TrainingState.save`."""

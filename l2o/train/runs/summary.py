@@ -19,6 +19,10 @@ class Row(NamedTuple):
     unrolls, imitation_unrolls: All unrolls, and those that imitated.
     inner_steps: Of all unrolls together.
     dropped: Unrolls whose loss or gradient was not finite; they changed no weights.
+    replaced: Optimizees that were replaced within an iteration.
+    gradient_norm: Mean norm of the meta-gradients.
+    signal_to_noise: Of one meta-gradient: the squared norm of their mean over their variance,
+        see `Signal`. These three are None in the rows of older runs.
     """
 
     stage: int
@@ -31,6 +35,13 @@ class Row(NamedTuple):
     imitation_unrolls: int
     inner_steps: int
     dropped: int
+    replaced: int | None = None
+    gradient_norm: float | None = None
+    signal_to_noise: float | None = None
+
+
+# The columns of runs that are older than the last three.
+OLD_COLUMNS = Row._fields[:10]
 
 
 def best_row(rows: Sequence[Row]) -> Row:
@@ -82,9 +93,14 @@ def from_csv(text: str) -> list[Row]:
     """
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
-        if not lines or tuple(lines[0]) != Row._fields or not text.endswith("\n"):
+        if not lines or not text.endswith("\n"):
             raise ValueError("header")
-        rows = [Row(*map(_parse, Row._fields, line)) for line in lines[1:]]
+        columns = tuple(lines[0])
+        if columns not in (Row._fields, OLD_COLUMNS):
+            raise ValueError("header")
+        if any(len(line) != len(columns) for line in lines):
+            raise ValueError("columns")
+        rows = [Row(*map(_parse, columns, line)) for line in lines[1:]]
         _check_order(rows)
         return rows
     except (TypeError, ValueError, csv.Error):
@@ -112,6 +128,8 @@ def _check_order(rows: Sequence[Row]) -> None:
 def _parse(name: str, text: str) -> Any:
     if name == "validation_loss":
         return float(text)
-    if name.endswith("loss"):
+    if name.endswith(("loss", "norm", "noise")):
         return float(text) if text else None
+    if name == "replaced" and not text:
+        return None
     return int(text)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from l2o.options import Count, Probability, check_given
+from l2o.options import Count, Lengths, Probability, check_given
 from l2o.train.runs.summary import Row
 
 VALIDATION_UNROLL = 50
@@ -22,6 +22,7 @@ class Period(NamedTuple):
     validation_unroll: Length of the unrolls of the validation [50].
     start: (stage, period) of the checkpoint that it starts from; None: the period before
         [None].
+    horizon: See `BaseStrategy` [None].
     """
 
     stage: int
@@ -30,6 +31,7 @@ class Period(NamedTuple):
     annealing: float = 1.0
     validation_unroll: int = VALIDATION_UNROLL
     start: tuple[int, int] | None = None
+    horizon: tuple[int, int] | None = None
 
 
 class Finished(NamedTuple):
@@ -41,6 +43,11 @@ class Finished(NamedTuple):
 class BaseStrategy:
     """Plans one period after another; holds options only, no training and no directory.
 
+    With `horizon`, each optimizee gets a length that is drawn log-uniformly, and is replaced after
+    the first unroll that reaches it. The first optimizees of an iteration have a random part of
+    their length behind them, so they are out of step with each other. An iteration lasts at least
+    as long as the longest training.
+
     A subclass holds each constructor argument in an attribute of the same name: a run that goes
     on compares them with those it began with.
 
@@ -50,6 +57,8 @@ class BaseStrategy:
             was dropped, because a loss or gradient was not finite [0.5].
         keep_checkpoints: How many of the last checkpoints are kept, beside that of the best
             period; None: all of them [None].
+        horizon: The shortest and the longest training of an optimizee, in inner steps; None:
+            `training/depth` alone says when an optimizee is replaced [None].
     """
 
     def __init__(
@@ -58,11 +67,14 @@ class BaseStrategy:
         epochs_per_period: Count = 10,
         max_dropped: Probability = 0.5,
         keep_checkpoints: Count | None = None,
+        horizon: Lengths | None = None,
     ) -> None:
         check_given(BaseStrategy, locals(), "strategy")
         self.epochs_per_period = epochs_per_period
         self.max_dropped = max_dropped
         self.keep_checkpoints = keep_checkpoints
+        # A config has a list, and a run that goes on compares.
+        self.horizon = None if horizon is None else (int(horizon[0]), int(horizon[1]))
 
     def plan(self, rows: Sequence[Row]) -> Period | Finished:
         """Returns the next period, or the end of the run.

@@ -9,10 +9,16 @@ from l2o.inner.batched import Batched, stack
 from l2o.inner.rule import Rule
 from l2o.inner.trajectory import Carry
 from l2o.inner.unroll import Unroll
-from l2o.train import LossArgs
+from l2o.problems import Quadratic
+from l2o.train import LossArgs, Training
 from l2o.train.estimators import ES, PES, FullES, TruncatedBackprop
 from l2o.train.losses.meta import MetaLoss
+from tests.draws import same_draws
+from tests.optimizees import Remembers, optimizer_of
+from tests.tiny_rule import TinyOptimizer
 from tests.train.estimators.learned_rate import RATE, LearnedRate, Parabola, Smoothed
+from tests.train.parabola import TEACHERS
+from tests.train.parabola import Parabola as ParabolaWithData
 
 SIGMA = 0.2
 K = 256
@@ -22,10 +28,10 @@ PLAIN = MetaLoss(LossArgs(scale_objective=False, use_log_objective=False))
 class Estimated:
     """An estimator on K trainings of parabolas, compiled once for all windows."""
 
-    def __init__(self, estimator):
+    def __init__(self, estimator, problem=None):
         self.optimizer = LearnedRate()
         self.rule = Rule(self.optimizer)
-        self.problem = Parabola()
+        self.problem = problem or Parabola()
         self.estimator = estimator.for_problem(self.rule, Batched(self.problem, K))
         self.step = tf.function(self._step, autograph=False, reduce_retracing=True)
 
@@ -88,9 +94,8 @@ def test_pes_is_unbiased_over_short_unrolls():
     assert agrees(samples, PERSISTENT, [TRUNCATED])
 
 
-@pytest.mark.parametrize("refresh", [6, 100])
-def test_one_perturbation_for_a_whole_training_is_unbiased_too(refresh):
-    samples = Estimated(PES(sigma=SIGMA, refresh=refresh)).trainings(40, 3, 2).sum(1)
+def test_one_perturbation_for_a_whole_training_is_unbiased_too():
+    samples = Estimated(PES(sigma=SIGMA, refresh=6)).trainings(40, 3, 2).sum(1)
     assert agrees(samples, WHOLE, [TRUNCATED, PERSISTENT])
 
 
@@ -108,3 +113,158 @@ def test_es_has_the_bias_of_truncation():
 def test_full_es_is_unbiased_for_a_whole_training():
     samples = Estimated(FullES(sigma=SIGMA)).trainings(40, 1, 6)[:, 0]
     assert agrees(samples, WHOLE, [TRUNCATED])
+
+
+@pytest.mark.parametrize("name", ["DM", "ScaleHierarchical", "Celo2"])
+def test_weights_of_each_optimizee_are_those_of_its_own_unroll(name):
+    optimizer, problem, steps = optimizer_of(name), Remembers(), tf.constant(3)
+    rule, rng = Rule(optimizer), np.random.default_rng(0)
+    carries = []
+    for k in range(3):
+        instance = problem.init(k)
+        state = optimizer.initial_state(problem.specs(instance.params), k)
+        carries.append(Carry(*instance, state))
+    theta = [
+        [w + rng.normal(size=w.shape, scale=0.1).astype("float32") for w in rule.values()]
+        for _ in range(3)
+    ]
+    batches = [problem.stream(k, 0, 4) for k in range(3)]
+
+    @tf.function(autograph=False)
+    def together():
+        unroll = Unroll(
+            rule,
+            stack(theta),
+            Batched(problem, 3),
+            stack(carries),
+            stack(batches, axis=1),
+            steps,
+            own_weights=True,
+            lanes=2,
+        )
+        done = unroll.forward()
+        return done.objectives, done.carry
+
+    @tf.function(autograph=False)
+    def alone(weights, carry, batches):
+        done = Unroll(rule, weights, problem, carry, batches, steps).forward()
+        return done.objectives, done.carry
+
+    objectives, end = together()
+    for k in range(3):
+        own, own_end = alone(theta[k], carries[k], batches[k])
+        np.testing.assert_allclose(objectives[:, k], own, rtol=1e-4)
+        for a, b in zip(tf.nest.flatten(end), tf.nest.flatten(own_end), strict=True):
+            np.testing.assert_allclose(a[k], b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_gradient_is_that_of_backpropagation_through_the_whole_training():
+    """With a small sigma, the smoothed loss has the slope of the loss itself."""
+    optimizer, problem, count = TinyOptimizer(), Quadratic(3), 512
+    rule, steps = Rule(optimizer), 6
+    instance = problem.init(0)
+    carry = Carry(*instance, optimizer.initial_state(problem.specs(instance.params)))
+
+    def gradients(estimator, count, steps, windows):
+        bound = estimator.for_problem(rule, Batched(problem, count))
+        state = stack([bound.init(carry, k) for k in range(count)])
+        step = tf.function(
+            lambda state, draws: bound.estimate(
+                rule.values(), PLAIN, state, (), tf.constant(steps), draws
+            ),
+            autograph=False,
+        )
+        total = 0.0
+        for i in range(windows):
+            draws = tf.constant(seeds.generator(i).integers(2**31, size=count), tf.int32)
+            made = step(state, draws)
+            state, total = made.state, total + made.gradients[0][:, 0].numpy() / count
+        return total
+
+    exact = gradients(TruncatedBackprop(), 2, steps, 1)
+    truncated = gradients(TruncatedBackprop(), 2, 2, 3)
+    assert away(truncated, exact) > 0.4, "the training is too short to tell them apart"
+    for estimator, window in ((PES(), 2), (PES(refresh=6), 2), (FullES(), 6)):
+        assert away(gradients(estimator, count, window, 6 // window), exact) < 0.2
+    assert away(gradients(ES(), count, 2, 3), truncated) < 0.2
+
+
+def away(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def test_a_pair_of_which_one_diverges_does_not_count():
+    class Cliff(Parabola):
+        """Not finite beyond x = 1.02, which a negative rate reaches."""
+
+        def objective(self, params, model_state, batch):
+            f, _ = super().objective(params, model_state, batch)
+            return tf.where(params[0][0] > 1.02, np.inf, f), []
+
+    estimated = Estimated(PES(sigma=SIGMA), Cliff())
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+    gradient, state, result = estimated.step(estimated.start(), tf.constant(2), draws)
+    rates = RATE + np.outer([1, -1], state.e[:, 0])
+    # x after two steps is (1 - rate)^2.
+    healthy = ((1 - rates) ** 2 < 1.02).all(0)
+    assert 5 < (~healthy).sum() < K / 2
+    np.testing.assert_array_equal(result.finite, healthy)
+    np.testing.assert_array_equal(result.complete, healthy)
+    plus, minus = (((1 - r) ** 2 + (1 - r) ** 4) / 2 for r in rates)
+    own = state.e[:, 0] * (plus - minus) / (2 * SIGMA**2)
+    np.testing.assert_allclose(gradient * K, np.sum(np.where(healthy, own, 0)), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("options", "expected"), [({"clip": 0.1}, 0.1), ({"sign": True}, 1.0)])
+def test_full_es_clips_the_difference_or_takes_its_sign(options, expected):
+    estimated = Estimated(FullES(sigma=SIGMA, **options))
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+    gradient, _, _ = estimated.step(estimated.start(), tf.constant(4), draws)
+    e = estimated.estimator.draw(draws).numpy()[:, 0]
+    plus, minus = (
+        sum((1 - RATE - sign * e) ** (2 * i) for i in range(1, 5)) / 2 for sign in (1, -1)
+    )
+    difference = np.clip(plus - minus, -0.1, 0.1) if "clip" in options else np.sign(plus - minus)
+    assert np.abs(difference).max() == pytest.approx(expected)
+    np.testing.assert_allclose(gradient, np.mean(e * difference) / (2 * SIGMA**2), rtol=1e-3)
+
+
+def test_the_teachers_of_a_copy_start_where_the_copy_is():
+    same_draws(0)
+    training = Training(
+        TinyOptimizer(),
+        [ParabolaWithData(size=None)],
+        {"class_name": "SGD", "config": {"learning_rate": 0.0}},
+        LossArgs(use_log_objective=False),
+        estimator=PES(sigma=0.3),
+        teachers=TEACHERS,
+        p_teacher=1.0,
+        persistent=True,
+        repeat=2,
+    )
+    (step,) = training.steps
+    states, imitate = [], step.imitate
+
+    def spy(meta_optimizer, draws, state, batches, steps):
+        result, after = imitate(meta_optimizer, draws, state, batches, steps)
+        states.append((state, result.loss.numpy()))
+        return result, after
+
+    step.imitate = spy
+    list(training.train(0, np.random.default_rng(0), lambda rng: 3, 1.0))
+    ((first, second),) = training.steps[0].imitation.teachers[0].optimizers
+    assert int(first.iterations) == int(second.iterations) == 6, "one run in each unroll"
+    momenta = [o.variables[2].numpy() for o in (first, second)]
+    assert not np.allclose(*momenta)
+    # Two unrolls of SGD with momentum from where each copy was, by NumPy.
+    y, v = states[0][0].plus.model_state[0].numpy(), np.zeros((2, 2))
+    for state, _ in states:
+        x = np.stack([state.plus.params[0], state.minus.params[0]])
+        for _ in range(3):
+            v = 0.9 * v - 0.1 * (x - y)
+            x = x + v
+    np.testing.assert_allclose(momenta, v, rtol=1e-4)
+    saved = training.save_state()
+    training.load_state(saved, "memory")
+    names = [n for n in saved if n.startswith("problem_0_instance_0_teacher_0/")]
+    assert len(names) == 2 * len(first.variables)

@@ -55,7 +55,7 @@ def test_references_are_computed_only_where_they_may_end_the_unroll(k):
 
 def test_the_teachers_run_once_for_each_unroll():
     class Teacher:
-        def run(self, carry, batches, steps):
+        def run(self, carry, batches, steps, copy):
             return [carry + batches * float(steps)]
 
     loss = ImitationLoss(LossArgs(use_log_objective=False), teachers=[Teacher()])

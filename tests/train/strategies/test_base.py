@@ -156,7 +156,7 @@ def imitating(**said):
     runner = make(training=training)
     runner.strategy = Spoken(**said)
     asked, train = [], runner.training.train
-    runner.training.train = lambda *args: asked.append(args[-1]) or train(*args)
+    runner.training.train = lambda *args: asked.append(args[3]) or train(*args)
     return runner.train(), asked
 
 
