@@ -1,4 +1,4 @@
-"""Each optimizer with each strategy as a user runs it: train, kill, resume, evaluate."""
+"""Each optimizer, strategy and estimator as a user runs it: train, kill, resume, evaluate."""
 
 import signal
 import subprocess
@@ -10,15 +10,26 @@ import numpy as np
 import pytest
 
 from l2o.optimizer import OPTIMIZERS
-from l2o.train import STRATEGIES, RunDirectory
+from l2o.train import ESTIMATORS, STRATEGIES, RunDirectory
 from tests.scripts import LEARNS, ROOT, STRATEGY, succeed
+
+# Evolution strategies meet the strategies in what all estimators share.
+ESTIMATED = [
+    (strategy, estimator)
+    for strategy in sorted(STRATEGIES.entries)
+    for estimator in sorted(ESTIMATORS.entries)
+    if strategy == "Simple" or estimator in ("TruncatedBackprop", "PES")
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES.entries))
+@pytest.mark.parametrize(("strategy", "estimator"), ESTIMATED)
 @pytest.mark.parametrize("constructor", sorted(OPTIMIZERS.entries))
-def test_train_kill_resume_evaluate(constructor, strategy, tmp_path):
+def test_train_kill_resume_evaluate(constructor, strategy, estimator, tmp_path):
     chosen = [f"constructor={constructor}", f"strategy_constructor={strategy}"]
+    if estimator != "TruncatedBackprop":
+        chosen += [f"estimator_constructor={estimator}", "strategy/horizon=[2,9]"]
+        chosen += ["training/batch_of_problems=2"]
     arguments = [*chosen, *LEARNS, *STRATEGY[strategy]]
     succeed(tmp_path, "train", *arguments, "directory=whole")
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from l2o.train import LossArgs, Training
-from l2o.train.estimators import PES, FullES, TruncatedBackprop
+from l2o.errors import UserError
+from l2o.train import LossArgs, Replicas, RunDirectory, Runner, SimpleStrategy, Training
+from l2o.train.estimators import ES, PES, FullES, TruncatedBackprop
 from l2o.train.outer.iteration import Ages, Lengths, draw_horizon
 from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
@@ -149,3 +150,34 @@ def test_the_state_of_a_pair_is_replaced_with_its_optimizee():
 def test_the_default_has_no_horizon():
     assert TruncatedBackprop().copies == 1
     assert not any(u.replaced for u in run(make(epochs=4), None))
+
+
+def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path):
+    def runner(path):
+        strategy = SimpleStrategy(
+            num_periods=3, epochs_per_period=1, unroll_distribution=0.3, horizon=(5, 30)
+        )
+        return Runner(make(PES(refresh=8)), strategy, RunDirectory(path), seed=3)
+
+    def interrupt(rows):
+        raise UserError("interrupted")
+
+    whole = runner(tmp_path / "whole").train()
+    for _ in range(2):
+        with pytest.raises(UserError, match="interrupted"):
+            runner(tmp_path / "killed").train(on_period=interrupt)
+    again = runner(tmp_path / "killed")
+    assert again.train() == whole
+    assert all(row.replaced for row in whole)
+    for name, array in RunDirectory(tmp_path / "whole").read_checkpoint(0, 2).items():
+        np.testing.assert_array_equal(again.run.read_checkpoint(0, 2)[name], array)
+
+
+@pytest.mark.parametrize("estimator", [PES(sigma=0.1), ES(sigma=0.1), FullES(sigma=0.1)])
+def test_two_devices_give_what_one_gives(estimator):
+    two = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    one, shared = make(estimator), make(estimator, replicas=two)
+    for a, b in zip(run(one, (10, 40)), run(shared, (10, 40)), strict=True):
+        assert a.replaced == b.replaced
+        np.testing.assert_allclose(a.loss, b.loss, rtol=1e-4)
+        np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-3)
