@@ -8,6 +8,8 @@ computes the gradient of the sum of its objectives through all steps, and takes 
 learned weights. Each measurement runs in a process of its own, and all rows take turns. The table
 has medians. The peers run DM on the meta-loss: naive-tf (calls the network once for each
 variable), jax (one jitted scan) and jax-checkpoint (recomputes the rule in the backward pass).
+With an estimator of evolution strategies, `--optimizees` counts pairs, and the inner steps of both
+unrolls of a pair count.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from benchmarks import common
 
 OPTIMIZERS = common.LEARNED
 PEERS = ("naive-tf", "jax", "jax-checkpoint")
+# Unrolls of each optimizee in a meta-step.
+UNROLLS = {"TruncatedBackprop": 1, "ES": 3, "PES": 2, "FullES": 2}
 BATCH = 64
 CLASSES = 10
 # About as many as `digits` has.
@@ -35,11 +39,12 @@ EXAMPLES = 1408
 
 def measure(args: argparse.Namespace, features: int, unroll: int, optimizees: int) -> common.Row:
     """Measures meta-steps of `args.worker` from a fixed start."""
-    options = {name: getattr(args, name) for name in ("second_derivatives", "imitation", "units")}
+    names = ("second_derivatives", "imitation", "units", "estimator")
+    options = {name: getattr(args, name) for name in names}
     call = prepare(args.worker, features, unroll, optimizees, **options)
     first, rate = common.time_calls(call, args.seconds)
     return {
-        "inner_steps_per_s": rate * unroll * optimizees,
+        "inner_steps_per_s": rate * unroll * optimizees * UNROLLS[args.estimator],
         "trace_s": first,
         "peak_rss_mb": common.peak_rss_mb(),
     }
@@ -52,6 +57,7 @@ def prepare(
     optimizees: int,
     *,
     units: int = 20,
+    estimator: str = "TruncatedBackprop",
     second_derivatives: bool = False,
     imitation: bool = False,
     replicas: Any = None,
@@ -64,6 +70,7 @@ def prepare(
         unroll: Inner steps.
         optimizees: Optimizees of each replica.
         units: Hidden units of the optimizee.
+        estimator: The estimator of meta-gradients.
         second_derivatives: As for `TruncatedBackprop`.
         imitation: Whether on the imitation loss.
         replicas: As for `MetaStep`.
@@ -73,7 +80,7 @@ def prepare(
 
     from l2o.problems import keras_problem
     from l2o.train import LossArgs, Replicas
-    from l2o.train.estimators import TruncatedBackprop
+    from l2o.train.estimators import ESTIMATORS, TruncatedBackprop
     from l2o.train.losses.imitation import ImitationLoss
     from l2o.train.losses.meta import MetaLoss
     from l2o.train.losses.teachers import Teacher
@@ -102,7 +109,11 @@ def prepare(
         optimizer,
         problem,
         MetaLoss(args, "sum"),
-        estimator=TruncatedBackprop(second_derivatives=second_derivatives),
+        estimator=(
+            TruncatedBackprop(second_derivatives=True)
+            if second_derivatives
+            else ESTIMATORS.find(estimator)()
+        ),
         optimizees=optimizees,
         replicas=replicas,
     )
@@ -110,7 +121,11 @@ def prepare(
         create = functools.partial(keras.optimizers.Adam, 0.01)
         meta.imitation = meta.layout.make(
             lambda: ImitationLoss(
-                args, "sum", teachers=[Teacher(create, meta.optimizee, instance.params, False)]
+                args,
+                "sum",
+                teachers=[
+                    Teacher(create, meta.optimizee, instance.params, False, meta.estimator.copies)
+                ],
             )
         )
     adam = keras.optimizers.Adam(1e-3)
@@ -134,9 +149,11 @@ def peers(args: argparse.Namespace) -> list[str]:
     if args.no_peers:
         return []
     alike = not args.imitation and args.optimizees == [1] and args.units == 20
+    alike = alike and args.estimator == "TruncatedBackprop"
     if not alike or "DM" not in args.optimizer:
         print(
-            "peers are left out: they run DM on the meta-loss with one optimizee of 20 units",
+            "peers are left out: they run DM by truncated backpropagation on the meta-loss, with "
+            "one optimizee of 20 units",
             file=sys.stderr,
         )
         return []
@@ -169,6 +186,7 @@ def command(
     else:
         start = [sys.executable, str(here), "--worker", name]
         start += [f"--optimizees={optimizees}", f"--units={args.units}"]
+        start += [f"--estimator={args.estimator}"]
         start += ["--imitation"] * args.imitation
     return [
         *start,
@@ -205,6 +223,12 @@ def parse() -> argparse.Namespace:
         "--units", type=common.positive(int), default=20, help="hidden units of the optimizee [20]"
     )
     parser.add_argument(
+        "--estimator",
+        choices=list(UNROLLS),
+        default="TruncatedBackprop",
+        help="the estimator of meta-gradients [%(default)s]",
+    )
+    parser.add_argument(
         "--second-derivatives",
         action="store_true",
         help="differentiate the optimizee's gradients too",
@@ -231,7 +255,11 @@ def main() -> None:
         print(json.dumps(measure(args, args.features[0], args.unroll[0], args.optimizees[0])))
         return
     peer_names = peers(args)
-    kind = {"second_derivatives": args.second_derivatives, "imitation": args.imitation}
+    kind = {
+        "estimator": args.estimator,
+        "second_derivatives": args.second_derivatives,
+        "imitation": args.imitation,
+    }
     cases = [
         common.Case(
             {"optimizer": name, "features": features, "unroll": unroll, "optimizees": optimizees},
