@@ -99,5 +99,5 @@ def test_the_estimator_agrees_with_backpropagation(examples):
 
     noise = float(tf.squeeze(tf.random.stateless_normal([1, 1], [seed, 0], stddev=sigma)))
     expected = gradient(TruncatedBackprop()) * (noise / sigma) ** 2
-    found = gradient(examples[4]["EvolutionStrategies"](sigma=sigma))
+    found = gradient(examples[4]["SharedES"](sigma=sigma))
     np.testing.assert_allclose(found, expected, rtol=0.02)
