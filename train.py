@@ -9,6 +9,7 @@ def main() -> None:
     parser = Parser(
         "Meta-train a learned optimizer; results go to the run directory (directory=weights).",
         "python train.py constructor=RNNProp strategy/num_periods=5",
+        "python train.py constructor=RNNProp initial_weights=rnnprop-digits",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key/path=value", help="options, see README.md"

@@ -23,10 +23,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line and exit code 2."""
 
-    def __init__(self, description: str, example: str) -> None:
+    def __init__(self, description: str, *examples: str) -> None:
         super().__init__(
             description=description,
-            epilog=f"example:\n  {example}",
+            epilog="\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -21,6 +21,7 @@ SECTION_OF = {
     "constructor": "network",
     "strategy_constructor": "strategy",
     "estimator_constructor": "estimator",
+    "initial_weights": "initial_weights_sha256",
 }
 # The same within a spec: another class has other arguments.
 OPTIONS_OF = {"class_name": ("config",), "target": ("args", "kwargs")}

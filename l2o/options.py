@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -80,10 +81,17 @@ def _path(text: str) -> str:
     return text
 
 
-# The two ends of an interval: of positive numbers, and of lengths.
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"expected 64 hexadecimal digits; got {_short(text)}")
+    return text
+
+
+# The two ends of an interval: of lengths, and of positive numbers.
 Lengths = Annotated[tuple[Length, Length], AfterValidator(_ascending)]
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
+SHA256 = Annotated[str, AfterValidator(_sha256)]
 Name = Annotated[str, MinLen(1)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
 Activation = Annotated[str, _one_of("activation", activation_names)]

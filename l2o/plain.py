@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 # The deepest nesting of JSON. Python's recursion limit leaves room for several times as much.
@@ -77,6 +78,13 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is not UTF-8 text") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # What only begins with such a number is not JSON: a checksum may be 8e999ab1...
+        with suppress(RecursionError):
+            json.loads(text, parse_int=str, parse_float=str)
+        raise
     _check_depth(value, DEEPEST)
     return value
 

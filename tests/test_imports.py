@@ -17,6 +17,7 @@ LAYERS = [
     ["l2o.train"],
     ["l2o.train.session", "l2o.train.loading"],
     ["l2o.train.build"],
+    ["l2o.train.sources"],
     ["l2o.train.resolve"],
     ["l2o.train.runner"],
     ["l2o.train.strategies"],

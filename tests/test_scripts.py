@@ -130,6 +130,26 @@ def test_killed_and_resumed_equals_undisturbed(trained, tmp_path):
                 np.testing.assert_array_equal(a[key], b[key])
 
 
+@pytest.mark.slow
+def test_killed_before_a_period_and_resumed_without_its_source(trained, tmp_path):
+    cwd, _ = trained
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = ["constructor=RNNProp", *TINY, "initial_weights=source"]
+    for place in (whole, killed):
+        shutil.copytree(cwd / "weights", place / "source")
+    assert "initial weights: those of source (period" in succeed(whole, "train", *arguments)
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    process = subprocess.Popen(command, cwd=killed, stdout=subprocess.PIPE, text=True)
+    # Its first line comes after config.json, and before the first period.
+    assert process.stdout.readline().startswith("RNNProp on mlp_classifier")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed / "weights/summary.csv").exists()
+    shutil.rmtree(killed / "source")
+    succeed(killed, "resume", "weights")
+    assert files(killed / "weights") == files(whole / "weights")
+
+
 def test_baseline_sweeps(tmp_path):
     options = ["--steps", "4", "--seeds", "2", "--learning-rates", "0.1,0.001", "layers=[3]"]
     printed = succeed(tmp_path, "baseline", "--optimizer", "RMSprop", *options)
@@ -157,6 +177,7 @@ def test_a_tfds_set_end_to_end(tmp_path):
     [
         (["strategy/num_period=5"], ["strategy/num_period:", "strategy/num_periods"]),
         (["constructor=RNProp"], ["constructor:", "RNNProp"]),
+        (["initial_weights=dm-digit"], ["train.py: initial_weights: dm-", "mean dm-digits?"]),
         (["problems/0/kwargs/dataset=digit"], ["problems/0/kwargs/dataset:", "digits"]),
         (["--preset", "rnprop"], ["--preset:"]),
         (["network/activation=tnh"], ["network/activation:", "tanh"]),

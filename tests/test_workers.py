@@ -116,6 +116,19 @@ def test_a_run_goes_on_with_another_number_of_workers(undisturbed, tmp_path, ref
 
 
 @pytest.mark.slow
+def test_workers_start_from_the_same_weights(undisturbed, tmp_path):
+    cwd, _, arguments = undisturbed
+    arguments = [*arguments, f"initial_weights={cwd / 'two'}", "strategy/num_periods=1"]
+    scripts.succeed(tmp_path, "train", *arguments, "directory=one")
+    printed = workers.succeed(tmp_path, "train", *arguments, *MANY, "directory=two")
+    assert "initial weights: those of" in printed[0]
+    assert "initial weights" not in printed[1]
+    (started,), (random, *_) = periods(tmp_path / "one")[0], periods(cwd / "two")[0]
+    assert started.start_loss != random.start_loss
+    check_close(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
 def test_workers_with_different_configs_are_all_refused(tmp_path):
     arguments = ["constructor=RNNProp", *TINY, *MANY]
     both = workers.start(

@@ -1,15 +1,16 @@
-"""A learned optimizer as a directory: what `optimizer.save` writes and `l2o.load` reads."""
+"""A learned optimizer as a file: what `optimizer.save` writes and `l2o.load` reads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from l2o.disk import packing
 from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 from l2o.errors import UserError
@@ -80,31 +81,64 @@ def write(directory: str | os.PathLike[str], saved: Saved) -> None:
         UserError: If the directory is that of a run, or cannot be written.
     """
     path = file_of(directory)
-    arrays = {str(i): array for i, array in enumerate(saved.weights)}
-    about = {"kind": saved.kind, "options": saved.options, "about": saved.about}
     try:
         if path.with_name("config.json").exists():
             raise UserError(f"{directory} is a run directory: choose another one to save to")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, seal(arrays, about))
+        write_atomically(path, packed(saved))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read(directory: str | os.PathLike[str]) -> Saved:
+def read(path: str | os.PathLike[str]) -> Saved:
     """Reads what `write` has written.
+
+    Args:
+        path: The directory that was written to, or the file in it.
 
     Raises:
         UserError: If it cannot be read or is damaged.
     """
-    path = file_of(directory)
+    file = Path(path) if os.path.isfile(path) else file_of(path)
     try:
-        arrays, about = unseal(read_regular(path, LARGEST))
-        found = Saved(**about, weights=[arrays[str(i)] for i in range(len(arrays))])
-        if not (isinstance(found.kind, str) and isinstance(found.about, str)):
-            raise TypeError("its seal is not valid")
-        return found
+        return unpacked(read_regular(file, LARGEST))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a saved optimizer, or is damaged: {error}") from None
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is not a saved optimizer, or is damaged: {error}") from None
+
+
+def packed(saved: Saved) -> bytes:
+    """Returns an optimizer as the bytes of a file."""
+    arrays = {str(i): array for i, array in enumerate(saved.weights)}
+    return seal(arrays, {"kind": saved.kind, "options": saved.options, "about": saved.about})
+
+
+def unpacked(content: bytes) -> Saved:
+    """Undoes `packed`.
+
+    Raises:
+        ValueError: If the bytes are not from `packed`.
+    """
+    arrays, about = unseal(content)
+    if not isinstance(about, dict):
+        raise ValueError("its seal is not that of an optimizer")
+    try:
+        found = Saved(**about, weights=[arrays[str(i)] for i in range(len(arrays))])
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    if not (isinstance(found.kind, str) and isinstance(found.about, str)):
+        raise ValueError("its seal is not valid")
+    return found
+
+
+def digest(kind: type | str, weights: Sequence[np.ndarray]) -> str:
+    """Returns the SHA-256 of learned weights.
+
+    Args:
+        kind: The class that has learned them, or the name under which Keras knows it.
+        weights: Its learned weights.
+    """
+    name = kind if isinstance(kind, str) else keras.saving.get_registered_name(kind)
+    arrays = {f"network/{i}": np.asarray(array) for i, array in enumerate(weights)}
+    return packing.digest({"optimizer": np.array(name), **arrays})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,21 +12,29 @@ import tensorflow as tf
 from l2o import keras_optimizers, seeds
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer.saved import Saved, packed, unpacked
 from l2o.problems import Problem, ProblemSpec
 from l2o.train.distributed.devices import Replicas
 from l2o.train.estimators import ESTIMATORS
 from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
+from l2o.train.runs.directory import SOURCE
+from l2o.train.sources import read_initial, start_from
 from l2o.train.strategies import STRATEGIES
 from l2o.train.strategies.base import BaseStrategy
 
 
-def build_training(config: Mapping[str, Any], replicas: Replicas | None = None) -> Training:
+def build_training(
+    config: Mapping[str, Any],
+    replicas: Replicas | None = None,
+    initial: Callable[[], Saved | None] | None = None,
+) -> Training:
     """Returns the training that a complete config describes.
 
     Args:
         config: A complete config; see `resolve_config`.
         replicas: The replicas that `join` made of the option `distribute` [None: one].
+        initial: As for `build_optimizer` [None].
 
     Raises:
         UserError: If a part cannot be built.
@@ -42,7 +50,7 @@ def build_training(config: Mapping[str, Any], replicas: Replicas | None = None) 
     ]
     estimator = ESTIMATORS.find(config["estimator_constructor"])(**config["estimator"])
     return Training(
-        build_optimizer(config),
+        build_optimizer(config, replicas, initial),
         _problem_specs(config, "problems"),
         meta_optimizer,
         LossArgs(**config["loss_args"]),
@@ -65,15 +73,36 @@ def build_strategy(config: Mapping[str, Any]) -> BaseStrategy:
     return STRATEGIES.find(config["strategy_constructor"])(**config["strategy"])
 
 
-def build_optimizer(config: Mapping[str, Any]) -> TrainableOptimizer:
+def build_optimizer(
+    config: Mapping[str, Any],
+    replicas: Replicas | None = None,
+    initial: Callable[[], Saved | None] | None = None,
+) -> TrainableOptimizer:
     """Returns the optimizer of a complete config with the weights that training starts from.
 
+    Args:
+        config: A complete config; see `resolve_config`.
+        replicas: Their chief reads the initial weights, and the others receive them [one].
+        initial: Called by the chief for the learned weights to start from, if they are not to
+            be read from where `config` says; returns None for random ones [None].
+
     Raises:
-        UserError: If Keras cannot build its network with these options.
+        UserError: If Keras cannot build its network with these options, or there are no
+            initial weights that fit it.
     """
     seed = seeds.draw(seeds.generator(config["seed"], seeds.WEIGHTS))
     with seeds.keras_initializers(seed):
-        return build_network(OPTIMIZERS.find(config["constructor"]), config["network"])
+        optimizer = build_network(OPTIMIZERS.find(config["constructor"]), config["network"])
+
+    def read() -> bytes:
+        found = read_initial(config) if initial is None else initial()
+        return packed(found) if found else b""
+
+    source = config[SOURCE]
+    content = (replicas or Replicas()).from_chief(read) if source is not None else b""
+    if content:
+        start_from(optimizer, unpacked(content), source)
+    return optimizer
 
 
 def build_network(kind: type[TrainableOptimizer], options: Mapping[str, Any]) -> TrainableOptimizer:

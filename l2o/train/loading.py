@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,15 @@ import keras
 import numpy as np
 
 from l2o import seeds
-from l2o.errors import UserError, nearest
-from l2o.optimizer import TrainableOptimizer, saved
+from l2o.errors import UserError
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.options import options_of, resolve
 from l2o.shell import command, directory_option
-from l2o.train.build import build_network, build_optimizer
+from l2o.train.build import build_network
 from l2o.train.outer.state import check_optimizer
 from l2o.train.resolve import resolve_config
 from l2o.train.runs.directory import RunDirectory
-
-SHIPPED = Path(__file__).parent.parent / "weights"
+from l2o.train.sources import SHIPPED, learned_weights, no_optimizer, shipped_names
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
     run = RunDirectory(path)
     if run.exists():
         config = resolve_config(run.read_config())
-        optimizer = build_optimizer(config)
+        optimizer = _untrained(OPTIMIZERS.find(config["constructor"]), config["network"])
         load_weights(optimizer, run, period, stage)
     else:
         if not os.path.exists(saved.file_of(path)):
@@ -74,7 +74,7 @@ def pretrained() -> dict[str, str]:
     Returns:
         What each was trained on, by the name under which `load` finds it.
     """
-    return {path.parent.name: saved.read(path.parent).about for path in _shipped_files()}
+    return {name: saved.read(SHIPPED / name).about for name in shipped_names()}
 
 
 def load_weights(
@@ -99,11 +99,7 @@ def load_weights(
     arrays = run.read_checkpoint(row.stage, row.period)
     path = run.checkpoint_path(row.stage, row.period)
     check_optimizer(optimizer, arrays, str(path))
-    count = sum(name.startswith("network/") for name in arrays)
-    names = [f"network/{i}" for i in range(count)]
-    if missing := [name for name in names if name not in arrays]:
-        raise UserError(f"{path} holds {count} learned weights, but {missing[0]} is missing")
-    _set_learned_weights(optimizer, [arrays[name] for name in names], path)
+    _set_learned_weights(optimizer, learned_weights(arrays, path), path)
 
 
 def _load_saved(path: Path) -> TrainableOptimizer:
@@ -114,12 +110,16 @@ def _load_saved(path: Path) -> TrainableOptimizer:
             f"{saved.file_of(path)} is of the class {found.kind!r}, which is not registered here: "
             "import the module that defines it"
         )
-    # These weights are replaced. A seed of their own leaves the draws of the user's next
-    # model as they are.
-    with seeds.keras_initializers(0):
-        optimizer = build_network(kind, resolve(kind, found.options, "network"))
+    optimizer = _untrained(kind, resolve(kind, found.options, "network"))
     _set_learned_weights(optimizer, found.weights, saved.file_of(path))
     return optimizer
+
+
+def _untrained(kind: type[TrainableOptimizer], options: Mapping[str, Any]) -> TrainableOptimizer:
+    # Its weights are replaced. A seed of their own leaves the draws of the user's next model as
+    # they are.
+    with seeds.keras_initializers(0):
+        return build_network(kind, options)
 
 
 def _set_learned_weights(
@@ -131,17 +131,8 @@ def _set_learned_weights(
         raise UserError(f"{path} cannot be used: {' '.join(str(error).split())}") from None
 
 
-def _shipped_files() -> list[Path]:
-    return sorted(SHIPPED.glob("*/optimizer.npz"))
-
-
 def _shipped(name: str | os.PathLike[str]) -> Path:
-    names = [path.parent.name for path in _shipped_files()]
-    if str(Path(name)) in names:
+    if str(Path(name)) in shipped_names():
         return SHIPPED / name
     start = command("python", "train.py", directory_option(name))
-    raise UserError(
-        f"{name} is not a run directory (it has no config.json), not a saved optimizer (no "
-        f"optimizer.npz) and none of those that come with l2o{nearest(str(name), names)}: "
-        f"{', '.join(names)}; start a run with: {start}"
-    )
+    raise UserError(f"{no_optimizer(name)}; start a run with: {start}")

@@ -10,7 +10,7 @@ from typing import Any
 from l2o import keras_optimizers
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS
-from l2o.options import Directory, Seed, check, expect_object, options_of, resolve
+from l2o.options import SHA256, Directory, Seed, check, expect_object, options_of, resolve
 from l2o.plain import respelled
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.registry import Registry
@@ -24,6 +24,8 @@ from l2o.train.strategies import STRATEGIES
 def job(
     directory: Directory = "weights",
     seed: Seed = 0,
+    initial_weights: Directory | None = None,
+    initial_weights_sha256: SHA256 | None = None,
     constructor: str = "DM",
     estimator_constructor: str = "TruncatedBackprop",
     strategy_constructor: str = "Simple",
@@ -34,6 +36,13 @@ def job(
     Args:
         directory: The directory of the run ["weights"].
         seed: Names every random draw of the run [0].
+        initial_weights: The learned weights to start from, in place of random ones: a run
+            directory, which stands for its best period, what `optimizer.save` wrote, or a
+            name that `l2o.pretrained()` lists. Their class and shapes have to be those of this
+            run. Its other network options may differ from those that they were trained with
+            [None].
+        initial_weights_sha256: The SHA-256 of these weights; others are refused. A run writes
+            it into its `config.json` [None].
         constructor: The learned optimizer ["DM"].
         estimator_constructor: The estimator of meta-gradients ["TruncatedBackprop"].
         strategy_constructor: The training strategy ["Simple"].
@@ -75,6 +84,8 @@ def resolve_config(config: Any) -> dict[str, Any]:
     strategy = STRATEGIES.find(top["strategy_constructor"], "strategy_constructor")
     for name, option in options_of(job).items():
         top[name] = check(option.annotation, top[name], name)
+    if top["initial_weights"] is None and top["initial_weights_sha256"] is not None:
+        raise UserError("there is no initial_weights; expected null", "initial_weights_sha256")
 
     def section(name: str, target: Any) -> dict[str, Any]:
         return resolve(target, config.get(name, {}), name)
@@ -82,6 +93,8 @@ def resolve_config(config: Any) -> dict[str, Any]:
     return {
         "directory": top["directory"],
         "seed": top["seed"],
+        "initial_weights": top["initial_weights"],
+        "initial_weights_sha256": top["initial_weights_sha256"],
         "distribute": top["distribute"],
         "constructor": top["constructor"],
         "network": section("network", network),

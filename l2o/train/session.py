@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from l2o.optimizer import TrainableOptimizer
 from l2o.progress import Live
 from l2o.shell import command, operand
 from l2o.signals import stoppable
@@ -18,7 +19,8 @@ from l2o.train.runner import Runner
 from l2o.train.runs.board import FOLDER, Board
 from l2o.train.runs.claim import Claim
 from l2o.train.runs.differences import differing
-from l2o.train.runs.directory import RunDirectory
+from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
+from l2o.train.sources import has_changed, other_options, read_initial
 
 
 def start(
@@ -80,7 +82,7 @@ def _go_on(
 ) -> None:
     run = claim.run
     replicas.from_chief(lambda: claim.check(stack))
-    training = build_training(config, replicas)
+    training = build_training(config, replicas, lambda: claim.read_initial(read_initial))
     runner = Runner(training, build_strategy(config), run, config["seed"])
     board = Board(run.path, training.optimizer.network) if tensorboard else None
     replicas.from_chief(lambda: claim.take(stack, runner.strategy))
@@ -97,6 +99,8 @@ def _go_on(
         f"{config['constructor']} on {_names(config)}, {config['strategy_constructor']} strategy"
         f"{_shared(replicas)}"
     )
+    for line in _initial_weights(claim, training.optimizer):
+        print(line)
     if before:
         print(f"going on after {len(before)} periods in {run.path}")
     if board:
@@ -115,6 +119,20 @@ def _go_on(
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
     words = ("evaluate.py", operand(run.path), "--problem", problem)
     print(f"next: {command('python', *words)}")
+
+
+def _initial_weights(claim: Claim, optimizer: TrainableOptimizer) -> list[str]:
+    """Returns what to tell of the learned weights that a run starts from."""
+    source, lines = claim.config[SOURCE], []
+    if claim.initial:
+        about, options = claim.initial.about, other_options(optimizer, claim.initial)
+        line = f"initial weights: those of {source}{f' ({about})' if about else ''}"
+        lines.append(f"{line}; they were trained with {options}" if options else line)
+    if claim.has_recorded:
+        path = claim.run.initial_path(claim.config[SHA256])
+        if has_changed(claim.config):
+            lines.append(f"{source} has other learned weights now; this run keeps to {path}")
+    return lines
 
 
 def _say(text: str) -> None:

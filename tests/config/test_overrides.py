@@ -17,6 +17,8 @@ from l2o.plain import UserError
         ("directory=a=b", ("directory",), "a=b"),
         ("network/name=", ("network", "name"), ""),
         ('network/name="5"', ("network", "name"), "5"),
+        # Begins like a number that is not finite.
+        ("directory=8e999ab1", ("directory",), "8e999ab1"),
         ("directory=__import__('os')", ("directory",), "__import__('os')"),
     ],
 )
@@ -34,6 +36,7 @@ def test_values_are_json_or_else_strings(text, path, value):
         "a/=1",
         "a=NaN",
         "a=[1e999]",
+        "a=[1e999, " + "[" * 10**5,
         "a=" + "9" * 400,
         "a=-9223372036854775808",
     ],

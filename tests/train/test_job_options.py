@@ -9,7 +9,9 @@ import pytest
 
 import l2o
 import train as train_script
-from l2o.train import RunDirectory, join
+from l2o.errors import UserError
+from l2o.optimizer import saved
+from l2o.train import RunDirectory, join, sources
 from tests.option_cases import Cases, base, base_config, build, cached_run, close, run
 
 cases = Cases()
@@ -42,6 +44,32 @@ def _(typed):
     for a, b, other in zip(typed.steps, again.steps, usual.steps, strict=True):
         assert np.array_equal(a.start, b.start)
         assert not np.array_equal(a.start, other.start), "the optimizees"
+
+
+SHIPPED = saved.read(sources.SHIPPED / "dm-digits")
+STARTED = ["network/layers=[20,20]", "initial_weights=dm-digits"]
+
+
+@cases.add("initial_weights", *STARTED)
+def _(run):
+    for weight, shipped in zip(run.initial, SHIPPED.weights, strict=True):
+        assert np.array_equal(weight, shipped)
+    # It trains with a rate of 0.
+    for weight, shipped in zip(run.weights, SHIPPED.weights, strict=True):
+        assert np.array_equal(weight, shipped)
+
+
+SHA256 = saved.digest(SHIPPED.kind, SHIPPED.weights)
+
+
+@cases.add("initial_weights_sha256", *STARTED, f"initial_weights_sha256={SHA256}")
+def _(run):
+    assert np.array_equal(run.initial[0], SHIPPED.weights[0])
+    try:
+        build({**run.config, "initial_weights_sha256": SHA256[::-1]})
+    except UserError:
+        return
+    raise AssertionError("other weights than it says are refused")
 
 
 @cases.add("distribute", "distribute=mirrored", "training/batch_of_problems=2", validates=True)

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 
 from l2o.errors import UserError
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.options import options_of
 from l2o.plain import respelled
 from l2o.problems import Problem, ProblemSpec
 from l2o.train.runs.description import describe, is_data
 from l2o.train.runs.differences import WHERE, Plan, differing, leaves
-from l2o.train.runs.directory import RunDirectory
+from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
 
 
 class Trained(Protocol):
@@ -48,6 +48,8 @@ def account_of(training: Trained, strategy: Plan, seed: int) -> dict[str, Any]:
     network.pop("name", None)
     return {
         "seed": seed,
+        # Those before the first period, see `check`.
+        SHA256: saved.digest(kind, training.optimizer.network.get_weights()),
         "constructor": _class(kind),
         "network": network,
         "problems": describe(training.problems),
@@ -80,6 +82,15 @@ def check(run: RunDirectory, training: Trained, strategy: Plan, seed: int) -> No
     config = run.read_config() if run.exists() else None
     old = run.read_account() if config is None else _account_of_config(config)
     old = None if old is None else respelled(old)
+    if rows:
+        # An optimizer that is made again may have other weights: a checkpoint replaces them.
+        new[SHA256] = old and old.get(SHA256)
+    elif config is not None and old and old.get(SHA256) not in (None, new[SHA256]):
+        raise UserError(
+            f"{run.path} starts from other learned weights than this optimizer has; expected those "
+            f"of {run.initial_path(old[SHA256])}",
+            SOURCE,
+        )
     if old is not None and rows:
         before, after = (_comparable(account, training, strategy) for account in (old, new))
         changed = differing(before, after)
@@ -148,6 +159,8 @@ def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -
         done[section] = {**defaults, **account.get(section, {})}
     # The account of an older version lacks these.
     done["strategy"] = {**_required(strategy), **done["strategy"]}
+    for name in (SOURCE, SHA256):
+        done.pop(name, None)
     # A config has the name, and so has the account of an older version.
     done["network"].pop("name", None)
     done["optimizer"] = _with_rounded_rate(done["optimizer"])

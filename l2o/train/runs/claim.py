@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from l2o.errors import UserError
+from l2o.optimizer.saved import Saved, digest
 from l2o.shell import command, operand
 from l2o.train.runs.differences import WHERE, Plan, differing
-from l2o.train.runs.directory import RunDirectory
+from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
 
 
 class Claim:
@@ -22,6 +23,12 @@ class Claim:
             what is not trained yet may differ from it; None: no option may differ from the
             config in the directory.
         resolve: Completes a config that an older version wrote.
+
+    Attributes:
+        config: Of the run; its `initial_weights_sha256` is that of the weights it starts from.
+        initial: The learned weights that its first period starts from; None: random ones, or
+            it has been trained.
+        has_recorded: Whether the directory has had these weights recorded before.
     """
 
     def __init__(
@@ -35,6 +42,8 @@ class Claim:
         self.run = run
         self.read = read
         self._resolve = resolve
+        self.initial: Saved | None = None
+        self.has_recorded = False
 
     def check(self, stack: ExitStack) -> None:
         """Locks an existing run and compares its config; call it before the slow building.
@@ -45,6 +54,35 @@ class Claim:
         if self.run.exists():
             stack.enter_context(self.run.locked())
             self._changed()
+
+    def read_initial(self, read: Callable[[Mapping[str, Any]], Saved | None]) -> Saved | None:
+        """Returns the learned weights to start from; None: random ones, or a run goes on.
+
+        Those that the run has recorded count, whatever their source has become since. Call it
+        after `check`.
+
+        Args:
+            read: Reads those that a config names from their source.
+
+        Raises:
+            UserError: If there are none, or others than those that the config says.
+        """
+        if self.run.rows():
+            return None
+        sha256 = self.config[SHA256]
+        try:
+            self.initial = self.run.read_initial(sha256) if sha256 else None
+        except UserError as error:
+            raise UserError(
+                f"{error}; without the file, they are read from "
+                f"{self.config[SOURCE]} again, if they are still the same",
+                SOURCE,
+            ) from None
+        self.initial = self.initial or read(self.config)
+        if self.initial:
+            sha256 = digest(self.initial.kind, self.initial.weights)
+            self.config = {**self.config, SHA256: sha256}
+        return self.initial
 
     def take(self, stack: ExitStack, strategy: Plan) -> None:
         """Locks the run; writes the config if the run is new or its config may change.
@@ -63,7 +101,7 @@ class Claim:
                 )
             # A plan fails here if its schedule is invalid.
             strategy.plan([])
-            self.run.write_config(self.config)
+            self._write(self.config)
             return
         old, changed = self._changed()
         rows = self.run.rows()
@@ -72,9 +110,16 @@ class Claim:
             past = type(strategy)(**old["strategy"])
             if not strategy.would_have_run(past, rows, self.config["training"]["p_teacher"]):
                 raise self._refusal(changed)
-        if changed:
-            where = {key: old[key] for key in WHERE}
-            self.run.write_config({**self.config, **where})
+        where = {key: old[key] for key in WHERE}
+        self._write({**self.config, **where} if changed else None)
+
+    def _write(self, config: Mapping[str, Any] | None) -> None:
+        # In this order, so that what config.json says is there at any time.
+        if self.initial:
+            self.run.write_initial(self.initial)
+        if config:
+            self.run.write_config(config)
+        self.run.remove_initial(keep=self.config[SHA256])
 
     def _changed(self) -> tuple[dict[str, Any], list[str]]:
         """Returns the old config and the paths where the new one differs.
@@ -89,7 +134,12 @@ class Claim:
                 "again"
             )
         old = self._resolve(there)
+        if old[SOURCE] == self.config[SOURCE] and self.config[SHA256] is None:
+            self.config = {**self.config, SHA256: old[SHA256]}
+        self.has_recorded = old[SHA256] is not None and old[SHA256] == self.config[SHA256]
         changed = differing(old, self.config)
+        if SOURCE in changed:
+            changed = [path for path in changed if path != SHA256]
         fixed = [path for path in changed if not path.startswith("strategy/")]
         if changed and self.read is None:
             raise self._refusal(changed)

@@ -1,5 +1,8 @@
 """The run directory: config.json, summary.csv, log.csv and one checkpoint per period.
 
+The learned weights that a run starts from are in a file named after their SHA-256, which
+config.json says. It is written before config.json.
+
 A period is written completely or not at all: its checkpoint first, its row in
 summary.csv last, each as a temporary file that is renamed. A checkpoint is sealed with
 its row, so that it is not taken for that of another period or run.
@@ -27,6 +30,8 @@ from l2o.disk.files import (
 )
 from l2o.disk.packing import seal, unseal
 from l2o.errors import UserError
+from l2o.optimizer import saved
+from l2o.optimizer.saved import Saved
 from l2o.plain import parse_object
 from l2o.shell import command, directory_option, operand
 from l2o.train.runs.summary import Row, best_row, from_csv, to_csv
@@ -35,6 +40,10 @@ LARGEST_CONFIG = 2**20
 LARGEST_ACCOUNT = 2**26
 LARGEST_SUMMARY = 2**28
 LARGEST_CHECKPOINT = 2**36
+# The options that say which learned weights a run starts from.
+SOURCE, SHA256 = "initial_weights", "initial_weights_sha256"
+# The names of the files of `initial_path`.
+INITIAL = f"initial_{'[0-9a-f]' * 16}.npz"
 
 
 class Event(NamedTuple):
@@ -111,7 +120,8 @@ class RunDirectory:
     def _tidy(self) -> None:
         with os_errors_told(f"cannot write {self.path}"):
             # The path itself may be a link: its user has chosen it.
-            remove_temporary(self.path.resolve(), ["config.json", "account.json", "summary.csv"])
+            names = ["config.json", "account.json", "summary.csv", INITIAL]
+            remove_temporary(self.path.resolve(), names)
             remove_temporary(self._checkpoints, ["stage_*_period_*.npz"])
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -155,6 +165,52 @@ class RunDirectory:
                     f"{self.account_path} is damaged: {error}; without the file the run goes on "
                     "with what it is given, unchecked"
                 ) from None
+
+    def initial_path(self, sha256: str) -> Path:
+        """Returns the path of the learned weights that a run starts from, by their SHA-256."""
+        return self.path / f"initial_{sha256[:16]}.npz"
+
+    def write_initial(self, initial: Saved) -> None:
+        """Writes the learned weights that a run starts from, as `optimizer.save` does.
+
+        Raises:
+            UserError: If the directory cannot be made or written.
+        """
+        path = self.initial_path(saved.digest(initial.kind, initial.weights))
+        with os_errors_told(f"cannot write {path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, saved.packed(initial))
+
+    def read_initial(self, sha256: str) -> Saved | None:
+        """Returns the learned weights that a run starts from; None if they are not there.
+
+        Args:
+            sha256: What config.json says of them.
+
+        Raises:
+            UserError: If the file is damaged or holds other weights.
+        """
+        path = self.initial_path(sha256)
+        if not os.path.lexists(path):
+            return None
+        found = saved.read(path)
+        if saved.digest(found.kind, found.weights) != sha256:
+            raise UserError(f"{path} has other learned weights than {self.config_path} says")
+        return found
+
+    def remove_initial(self, keep: str | None) -> None:
+        """Removes learned weights that a run was once to start from.
+
+        Args:
+            keep: The SHA-256 of those that it starts from; None: it starts from random ones.
+
+        Raises:
+            UserError: If they cannot be removed.
+        """
+        with os_errors_told(f"cannot write {self.path}"):
+            for path in self.path.glob(INITIAL):
+                if keep is None or path != self.initial_path(keep):
+                    path.unlink(missing_ok=True)
 
     def read_config(self) -> dict[str, Any]:
         """Returns the config.
