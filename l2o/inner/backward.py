@@ -7,6 +7,9 @@ gradient and H_t its Hessian. Let w be the learned weights, and d_v the derivati
     (d_w +=, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (d_x_t+1, d_s_t+1)
     d_x_t = d_x_t+1 [+ H_t d_g_t, with second derivatives]
 
+With held-out mini-batches, f_t is the objective of held-out mini-batch t, and its gradient takes
+the place of g_t+1 in the first line.
+
 Without second derivatives nothing here connects one coordinate with another: the forward pass
 has recorded g. So each lane has a backward pass of its own, and no objective is evaluated.
 """
@@ -93,8 +96,9 @@ class Backward:
                 cut = lanes.cut(d_params)
                 d_x = [_add(d_x[k], cut[lane]) for k, lane in enumerate(group)]
             elif d_f is not None:
+                recorded = history.score_grads or history.grads
                 for k, lane in enumerate(group):
-                    grads = [a.read(i) for a in history.grads[lane]]
+                    grads = [a.read(i) for a in recorded[lane]]
                     d_x[k] = _add(d_x[k], lanes.scale(lane, d_f, grads))
             if self.d_parameters:
                 d_x = [
@@ -206,6 +210,12 @@ class Backward:
                 replace_floating(model_state, sources[1]),
                 batch_at(unroll.batches, i),
             )
+            if unroll.held_out is not None:
+                f, _ = unroll.optimizee.objective(
+                    params,
+                    replace_floating(model_state, sources[1]),
+                    batch_at(unroll.held_out, i),
+                )
         d_f = tf.zeros_like(f) if d_f is None else d_f
         d_params, d_before = tape.gradient(
             [f, *(grads if unroll.second_derivatives else []), *floating(after)],
@@ -223,16 +233,17 @@ def _add(a: Tensors, b: Tensors) -> Tensors:
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
-def state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
+def state_matters(optimizee: Optimizee, carry: Carry, batches: Any, held_out: Any = None) -> bool:
     """Returns whether an objective depends on earlier parameters through the model's state.
 
     The moving averages of batch normalization depend on earlier parameters, but no training
-    objective depends on them.
+    objective depends on them. A held-out objective does.
 
     Args:
         optimizee: What is optimized.
         carry: Only structure, shapes and dtypes matter.
         batches: Likewise; [T, ...], or [T, K, ...].
+        held_out: Likewise, if updates are scored on held-out mini-batches [None].
     """
     if not floating(carry.model_state):
         return False
@@ -240,11 +251,13 @@ def state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
     problem = problem_of(optimizee)
     found = []
 
-    def trace(params: Tensors, model_state: Any, batch: Any) -> None:
+    def trace(params: Tensors, model_state: Any, batch: Any, scored: Any) -> None:
         leaves = floating(model_state)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch([params, leaves])
             f, after = problem.objective(params, model_state, batch)
+            if scored is not None:
+                f, _ = problem.objective(params, model_state, scored)
         new = floating(after)
 
         def depends(y: tf.Tensor, x: Tensors) -> list[bool]:
@@ -264,5 +277,6 @@ def state_matters(optimizee: Optimizee, carry: Carry, batches: Any) -> bool:
         one_of(optimizee, list(carry.params)),
         one_of(optimizee, carry.model_state),
         one_of(optimizee, batches, axes=1),
+        None if held_out is None else one_of(optimizee, held_out, axes=1),
     )
     return found[-1]

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from l2o.problems import Gradient, Problem
+from l2o.problems.problem import SplitBatches
 
 
 class Batched:
@@ -96,6 +97,15 @@ def keep_where(flags: tf.Tensor, tensors: Sequence[tf.Tensor], axis: int = 0) ->
         # Not a product: 0 times infinity is not 0.
         masked.append(tf.where(tf.reshape(flags, shape), tensor, tf.zeros_like(tensor)))
     return masked
+
+
+def parts_of(batches: Any) -> tuple[Any, Any]:
+    """Returns the mini-batches to train on, and those of held-out examples; None: there are none.
+
+    Args:
+        batches: As `Problem.stream` returns them, with or without an axis of optimizees.
+    """
+    return (*batches,) if isinstance(batches, SplitBatches) else (batches, None)
 
 
 def batch_at(batches: Any, i: tf.Tensor) -> Any:

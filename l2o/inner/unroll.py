@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -9,7 +10,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from l2o.inner.backward import Backward, state_matters
-from l2o.inner.batched import Optimizee, batch_at, count_of, keep_where, value_and_gradients
+from l2o.inner.batched import (
+    Optimizee,
+    batch_at,
+    count_of,
+    keep_where,
+    parts_of,
+    value_and_gradients,
+)
 from l2o.inner.lanes import Lanes, Uncut, cores, lanes_for
 from l2o.inner.part import part_of
 from l2o.inner.rule import Rule
@@ -55,6 +63,7 @@ class Unroll:
         carry: Where to start.
         batches: [steps + 1, ...] mini-batches. Update i gets its gradient from mini-batch i
             and is scored on mini-batch i + 1. With an axis of optimizees, [steps + 1, K, ...].
+            `SplitBatches`: update i is scored on held-out mini-batch i + 1.
         steps: int32 scalar T, the length of the unroll.
         second_derivatives: Whether the backward pass differentiates the optimizee's
             gradients [False: they are constants].
@@ -76,11 +85,11 @@ class Unroll:
         own_weights: bool = False,
         lanes: int | None = None,
     ) -> None:
-        self.batches = batches
+        self.batches, self.held_out = parts_of(batches)
         self.steps = steps
         self.second_derivatives = second_derivatives
         self._whole = (optimizee, carry)
-        self._part = part_of(rule.optimizer, optimizee, carry, batches)
+        self._part = part_of(rule.optimizer, optimizee, carry, self.batches)
         # Both passes leave out the parameters that never change.
         self.optimizee = self._part.optimizee if self._part else optimizee
         self.start = Carry(*self._part.split(*carry)) if self._part else carry
@@ -100,7 +109,7 @@ class Unroll:
     @cached_property
     def through_evaluations(self) -> bool:
         """Whether the backward pass differentiates the evaluations of the objective."""
-        return self.second_derivatives or state_matters(*self._whole, self.batches)
+        return self.second_derivatives or state_matters(*self._whole, self.batches, self.held_out)
 
     def forward(
         self,
@@ -118,8 +127,9 @@ class Unroll:
             references: Whether to evaluate each mini-batch also with the parameters that the
                 unroll started from [True].
             parameters: Whether the trajectory holds the parameters [False].
-            ended: (f_i, f_0) -> whether the unroll ends after this step. It always ends after
-                an objective that is not finite [never].
+            ended: (f_i, f_0) -> whether the unroll ends after this step; both are those that
+                the update is scored by. It always ends after an objective that is not finite,
+                held-out or not [never].
             record: Whether to record the history that `backward` reads [False].
         """
         # Asked only if something is recorded: the answer takes a trace of the objective.
@@ -155,7 +165,17 @@ class Unroll:
             f, grads, next_model_state = value_and_gradients(
                 self.optimizee, params, next_model_state, batch
             )
-            finite, grads = self._checked(flags.alive, f, grads)
+            evaluated: Tensors = [f]
+            score_grads: Tensors = []
+            if self.held_out is not None:
+                batch = batch_at(self.held_out, i + 1)
+                f, score_grads = self._score(now, batch, record)
+                evaluated.append(f)
+            finite, (grads, score_grads) = self._checked(
+                flags.alive, evaluated, [grads, score_grads]
+            )
+            if history.score_grads:
+                history = _with_score_grads(history, i + 1, lanes.cut(score_grads))
             f_0 = tf.zeros_like(f)
             if references:
                 f_0, _ = self.optimizee.objective(start.params, start.model_state, batch)
@@ -175,7 +195,7 @@ class Unroll:
         f, grads, next_model_state = value_and_gradients(
             self.optimizee, start.params, start.model_state, batch_at(self.batches, 0)
         )
-        finite, grads = self._checked(tf.ones_like(f, tf.bool), f, grads)
+        finite, (grads,) = self._checked(tf.ones_like(f, tf.bool), [f], [grads])
         history = self._empty_history(record, through, grads, finite)
         values = _arrays(start.params if parameters else [], self.steps)
         flags = LoopFlags(
@@ -226,14 +246,25 @@ class Unroll:
             d_parameters = self._part.taken(d_parameters)
         return Backward(self, trajectory, d_objectives, d_parameters).gradient()
 
-    def _checked(self, alive: tf.Tensor, f: tf.Tensor, grads: Tensors) -> tuple[tf.Tensor, Tensors]:
-        """Returns whether an evaluation is finite, and the gradients that the rule gets."""
-        finite = tf.math.is_finite(f)
+    def _score(self, now: Carry, batch: Any, gradients: bool) -> tuple[tf.Tensor, Tensors]:
+        """Returns the objective on held-out examples, and its gradients or an empty list."""
+        if not gradients:
+            f, _ = self.optimizee.objective(now.params, now.model_state, batch)
+            return f, []
+        f, grads, _ = value_and_gradients(self.optimizee, now.params, now.model_state, batch)
+        return f, grads
+
+    def _checked(
+        self, alive: tf.Tensor, objectives: Tensors, grads: list[Tensors]
+    ) -> tuple[tf.Tensor, list[Tensors]]:
+        """Returns whether evaluations are finite, and their gradients as the passes read them."""
+        finite = functools.reduce(tf.logical_and, map(tf.math.is_finite, objectives))
         if self.count:
             # The rule also computes updates for optimizees that have ended. All of them share
             # the learned weights, whose gradient must not meet an infinity.
-            finite = alive & tf.reduce_all([finite, *map(_finite_optimizees, grads)], 0)
-            grads = keep_where(finite, grads)
+            flat = [g for group in grads for g in group]
+            finite = alive & tf.reduce_all([finite, *map(_finite_optimizees, flat)], 0)
+            grads = [keep_where(finite, group) for group in grads]
         return finite, grads
 
     def _empty_history(
@@ -241,9 +272,11 @@ class Unroll:
     ) -> History:
         length = self.steps + 1
         with_params = through or (record and self.lanes.parameters)
+        with_scores = record and self.held_out is not None and not through
         return History(
             [_arrays(s, self.steps // self.interval + 2) for s in self.states if record],
             [_arrays(lane, length) for lane in self.lanes.cut(grads) if record],
+            [_arrays(lane, length) for lane in self.lanes.cut(grads) if with_scores],
             _arrays(self.start.params if with_params else [], length),
             _arrays(self.start.model_state if through else [], length),
             _arrays(finite if self.count and through else [], length),
@@ -260,12 +293,15 @@ class Unroll:
         # Slot j holds the state before step j * k. Steps (j - 1) k + 1 to j k overwrite it one
         # after the other, which takes no branch.
         slot = (i + self.interval - 1) // self.interval
-        return History(
-            [_write(a, slot, s) for a, s in zip(history.states, now.optimizer_state, strict=False)],
-            [_write(a, i, g) for a, g in zip(history.grads, lane_grads, strict=False)],
-            _write(history.params, i, now.params),
-            _write(history.model_states, i, now.model_state),
-            _write(history.finite, i, finite),
+        return history._replace(
+            states=[
+                _write(a, slot, s)
+                for a, s in zip(history.states, now.optimizer_state, strict=False)
+            ],
+            grads=[_write(a, i, g) for a, g in zip(history.grads, lane_grads, strict=False)],
+            params=_write(history.params, i, now.params),
+            model_states=_write(history.model_states, i, now.model_state),
+            finite=_write(history.finite, i, finite),
         )
 
     def _with_the_rest(self, trajectory: Trajectory, parameters: bool) -> Trajectory:
@@ -279,6 +315,11 @@ class Unroll:
             parameters=self._part.merge(trajectory.parameters, series) if parameters else [],
             carry=Carry(*self._part.join(*trajectory.carry, carry.optimizer_state)),
         )
+
+
+def _with_score_grads(history: History, i: tf.Tensor, lane_grads: list[Tensors]) -> History:
+    written = [_write(a, i, g) for a, g in zip(history.score_grads, lane_grads, strict=True)]
+    return history._replace(score_grads=written)
 
 
 def traced_once(function: Callable[..., Any], carry: Any, batches: Any) -> Callable[..., Any]:

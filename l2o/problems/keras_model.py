@@ -19,7 +19,7 @@ from l2o.options import Count
 from l2o.problems.arrays import ArrayData, from_arrays
 from l2o.problems.datasets import Dataset, load
 from l2o.problems.initial import InitialValues
-from l2o.problems.problem import Instance, Problem
+from l2o.problems.problem import HeldOut, Instance, Problem
 
 # The losses for which Keras' "accuracy" makes sense.
 CLASSIFICATION_LOSSES = (
@@ -88,6 +88,7 @@ class KerasProblem(Problem):
         # `fit` passes `training` too, if the model's `call` takes it.
         takes_training = "training" in inspect.signature(self._model.call).parameters
         self._mode = {"training": True} if takes_training else {}
+        self._inference = dict.fromkeys(self._mode, False)
         if isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
             # For any other label the loss is NaN or an error, depending on the device.
             self._check_labels(getattr(self.loss, "_fn_kwargs", {}).get("axis", -1))
@@ -175,10 +176,11 @@ class KerasProblem(Problem):
         self, params: Sequence[tf.Tensor], model_state: Sequence[tf.Tensor], batch: Any
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """See `Problem.objective`; the loss that `fit` would report for the mini-batch."""
-        if isinstance(batch, Picked):
-            rows = tf.nest.map_structure(lambda x: tf.gather(x, batch.indices), self._examples)
-            batch = self.dataset.train.ready(rows)
-        inputs, targets = batch
+        if isinstance(batch, HeldOut):
+            inputs, targets = self._examples_of(batch.batch)
+            outputs, _, _ = self._call(params, model_state, inputs, self._inference)
+            return self._total(targets, outputs, []), list(model_state)
+        inputs, targets = self._examples_of(batch)
         outputs, penalties, after = self._call(params, model_state, inputs, self._mode)
         return self._total(targets, outputs, penalties), after
 
@@ -197,8 +199,7 @@ class KerasProblem(Problem):
             classifier.
         """
         inputs, targets = batch
-        inference = dict.fromkeys(self._mode, False)
-        outputs, penalties, _ = self._call(params, model_state, inputs, inference)
+        outputs, penalties, _ = self._call(params, model_state, inputs, self._inference)
         if not self.classifies:
             right = tf.constant([float("nan")])
         elif isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
@@ -250,10 +251,25 @@ class KerasProblem(Problem):
 
     def stream(self, seed: int, start: int, count: int) -> Any:
         """See `Problem.stream`; returns `Picked` unless the data set is large."""
+        return self.picked(self.indices(seed, start, count))
+
+    def picked(self, indices: np.ndarray) -> Any:
+        """Returns mini-batches of training examples in the form that `stream` gives them.
+
+        Args:
+            indices: Of the examples, [count, batch_size].
+        """
         size = sum(array.nbytes for array in tf.nest.flatten([*self.dataset.train]))
         if size > LARGEST_IN_GRAPH:
-            return self.batches(seed, start, count)
-        return Picked(tf.constant(self.indices(seed, start, count)))
+            return self.dataset.train.take(indices)
+        return Picked(tf.constant(indices))
+
+    def _examples_of(self, batch: Any) -> tuple[Any, tf.Tensor]:
+        """Returns the inputs and targets of a mini-batch in the form of `batches` or `stream`."""
+        if not isinstance(batch, Picked):
+            return batch
+        rows = tf.nest.map_structure(lambda x: tf.gather(x, batch.indices), self._examples)
+        return self.dataset.train.ready(rows)
 
     @cached_property
     def _examples(self) -> Any:
@@ -263,21 +279,40 @@ class KerasProblem(Problem):
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Returns the indices of the examples of `batches`, [count, batch_size] integers."""
-        per_epoch = self.steps_per_epoch or 1
+        return self.shuffled(
+            self.dataset.train.size, lambda epoch: seeds.generator(seed, epoch), start, count
+        )
+
+    def shuffled(
+        self,
+        examples: int,
+        generator: Callable[[int], np.random.Generator],
+        start: int,
+        count: int,
+    ) -> np.ndarray:
+        """Returns mini-batches of the numbers below `examples`, [count, batch_size] integers.
+
+        Args:
+            examples: How many there are, at least `batch_size`.
+            generator: Returns the source of the draws of an epoch.
+            start: As for `batches`.
+            count: As for `batches`.
+        """
+        per_epoch = examples // self.batch_size
+
+        def shuffle(epoch: int) -> np.ndarray:
+            rng = generator(epoch)
+            if self.shuffle_buffer >= examples:
+                order = rng.permutation(examples)
+            else:
+                moved = rng.uniform(0, self.shuffle_buffer, examples)
+                order = np.argsort(np.arange(examples) + moved)
+            return order[: per_epoch * self.batch_size].reshape(-1, self.batch_size)
+
         first, last = start // per_epoch, (start + count - 1) // per_epoch
-        epochs = [self._epoch(seed, epoch) for epoch in range(first, last + 1)]
+        epochs = [shuffle(epoch) for epoch in range(first, last + 1)]
         offset = start - first * per_epoch
         return np.concatenate(epochs)[offset : offset + count]
-
-    def _epoch(self, seed: int, epoch: int) -> np.ndarray:
-        examples = self.dataset.train.size
-        rng = seeds.generator(seed, epoch)
-        if self.shuffle_buffer >= examples:
-            order = rng.permutation(examples)
-        else:
-            order = np.argsort(np.arange(examples) + rng.uniform(0, self.shuffle_buffer, examples))
-        used = (self.steps_per_epoch or 1) * self.batch_size
-        return order[:used].reshape(-1, self.batch_size)
 
 
 def _under_one_name(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:

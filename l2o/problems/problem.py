@@ -28,6 +28,27 @@ class Instance(NamedTuple):
     model_state: list[tf.Tensor]
 
 
+class HeldOut(NamedTuple):
+    """A mini-batch of examples that the optimizee does not train on.
+
+    `Problem.objective` returns the loss of inference for it (no dropout, moving statistics instead
+    of those of the mini-batch, no penalties), and the model state as it was.
+    """
+
+    batch: Batch
+
+
+class SplitBatches(NamedTuple):
+    """What `stream` returns of a problem of `l2o.problems.held_out.with_held_out`.
+
+    train: The mini-batches that the optimizee trains on.
+    held_out: As many of the other examples, a `HeldOut`.
+    """
+
+    train: Batch
+    held_out: HeldOut
+
+
 class Gradient(Enum):
     """The kind of gradient that automatic differentiation returns for a parameter.
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from l2o import seeds
 from l2o.options import Count, NonNegative, Positive, expect
-from l2o.problems.problem import Batch, Instance, Problem
+from l2o.problems.problem import Batch, HeldOut, Instance, Problem
 
 
 class Wrapper(Problem):
@@ -125,6 +125,7 @@ class GradientNoise(Wrapper):
     """f(x) unchanged, with N(0, stddev^2) added to each entry of its gradient.
 
     The noise depends on the seed of the instance and on the number of evaluations so far.
+    Held-out examples have none.
 
     Args:
         problem: The inner problem.
@@ -147,6 +148,8 @@ class GradientNoise(Wrapper):
         """See `Problem.objective`."""
         name, *inner_state = model_state
         loss, inner_state = self.problem.objective(params, inner_state, batch)
+        if isinstance(batch, HeldOut):
+            return loss, [name, *inner_state]
         for i, x in enumerate(params):
             own_name = tf.random.experimental.stateless_fold_in(name, i)
             noise = tf.random.stateless_normal(tf.shape(x), own_name, 0, self.stddev, x.dtype)

@@ -81,6 +81,7 @@ def test_defaults_are_those_of_the_seed(constructor):
         "obj_train_max_multiplier": -1,
         "use_numerator_epsilon": True,
         "epsilon": 1e-6,
+        "split": "train",
     }
     assert config["optimizer"]["class_name"] == "Adam"
     adam = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.problems.problem import SplitBatches
 from l2o.train import ESTIMATORS
 from tests.option_cases import LARGE_STEPS, LENGTH_3, MLP, Cases, base, close, run, sgd, teachers
 
@@ -248,6 +249,33 @@ def _(typed):
     f_0, f = objectives()
     for k, steps in ((0.999 * f[0] / f_0, 1), (1.001 * f.max() / f_0, 3)):
         assert run(f"loss_args/obj_train_max_multiplier={k}", LENGTH_3).first.steps == steps
+
+
+@cases.add(
+    "loss_args/split",
+    "loss_args/split=held_out",
+    *MLP,
+    "problems/0/kwargs/batch_size=230",
+    "strategy/unroll_distribution=1",
+)
+def _(typed):
+    # 287 of 1437 examples are held out; the others are 5 mini-batches of 230.
+    assert len(typed.trained) == 5
+    problem, trained_on, scored_on = typed.first.problem.problem, set(), set()
+    for step in typed.trained:
+        assert isinstance(step.batches, SplitBatches)
+        held_out = step.batches.held_out.batch.indices.numpy()[1]
+        trained_on |= {*step.batches.train.indices.numpy()[0]}
+        scored_on |= {*held_out}
+        examples = problem.dataset.train.take(held_out)
+        f, f_0 = (
+            problem.score(carry.params, carry.model_state, examples)[0].numpy()
+            for carry in (step.after, step.before)
+        )
+        assert close(step.objective, f)
+        assert close(step.loss, np.log(f + 1e-6) - np.log(f_0 + 1e-6))
+    assert len(trained_on) == 1150
+    assert not trained_on & scored_on
 
 
 # optimizer

@@ -47,7 +47,7 @@ class Loss:
         """Returns whether an unroll ends after a step with objective f.
 
         Args:
-            f: A scalar, or [K] with an axis of optimizees.
+            f: A scalar, or [K] with an axis of optimizees; what the update is scored by.
             f_0: As f, the objective of the same mini-batch at the start of the unroll; zeros
                 without `references`.
         """
@@ -78,6 +78,10 @@ class LossArgs:
             k; not positive: never [-1].
         use_numerator_epsilon: Add `epsilon` inside the logarithm of f_i too [True].
         epsilon: Keeps divisors and logarithms away from 0 [1e-6].
+        split: What each update is scored on: "train", the optimizee's next mini-batch; or
+            "held_out", one of training examples that this optimizee does not train on, with
+            the model in inference mode. It then trains on four fifths of the training split, and
+            an epoch is a pass over these ["train"].
     """
 
     scale_objective: bool = True
@@ -85,6 +89,7 @@ class LossArgs:
     obj_train_max_multiplier: float = -1.0
     use_numerator_epsilon: bool = True
     epsilon: Epsilon = 1e-6
+    split: Literal["train", "held_out"] = "train"
 
     def __post_init__(self) -> None:
         check_given(LossArgs, vars(self), "loss_args")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from l2o.inner.batched import Optimizee, batch_at
+from l2o.inner.batched import Optimizee, batch_at, parts_of
 from l2o.inner.per_instance import PerOptimizee
 from l2o.inner.trajectory import Carry, Tensors
 
@@ -46,14 +46,14 @@ class Teacher:
 
         Args:
             carry: Where the student's unroll starts.
-            batches: As for `Unroll`.
+            batches: As for `Unroll`; those of held-out examples are not used.
             steps: As for `Unroll`.
             copy: Which copy of the optimizees [0].
 
         Returns:
             Per parameter [T, ...], its value after each update.
         """
-        optimizees = self._copies[copy]
+        optimizees, (batches, _) = self._copies[copy], parts_of(batches)
         optimizees.put(carry.params)
         if not self.persistent:
             optimizees.reset()

@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.inner.batched import Batched
 from l2o.inner.rule import Rule
 from l2o.inner.trajectory import Carry
 from l2o.inner.unroll import Unroll, traced_once
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem
+from l2o.problems.held_out import with_held_out
 from l2o.train.distributed.devices import Replicas
 from l2o.train.distributed.layout import Layout
 from l2o.train.estimators.base import GradientEstimator, StepResult, report
@@ -30,7 +32,8 @@ class MetaStep:
 
     Args:
         optimizer: What is trained.
-        problem: What it is trained on.
+        problem: What it is trained on; if the loss is that of held-out examples, the attribute
+            `problem` is the same problem without them.
         loss: Of `train`; `validate` uses it too [the meta-loss].
         imitation: The loss of `imitate`, one for each replica as a value of the layout: its
             teachers have variables on the replica's device [none].
@@ -54,8 +57,8 @@ class MetaStep:
         replicas: Replicas | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.problem = problem
         self.loss = loss or MetaLoss()
+        self.problem = problem = _for_loss(problem, self.loss)
         self.imitation = imitation
         self.rule = rule or Rule(optimizer)
         self.layout = Layout(replicas, optimizees)
@@ -218,6 +221,15 @@ class MetaStep:
         value = loss(trajectory, steps)
         finite = trajectory.healthy & tf.math.is_finite(value)
         return report(value, finite, trajectory, steps), trajectory.carry
+
+
+def _for_loss(problem: Problem, loss: MetaLoss) -> Problem:
+    if loss.args.split == "train":
+        return problem
+    try:
+        return with_held_out(problem)
+    except UserError as error:
+        raise UserError(error.message, "loss_args/split") from None
 
 
 def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
