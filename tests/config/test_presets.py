@@ -54,10 +54,7 @@ def test_a_preset_is_a_job(name):
 # What they are made of is traced in other tests.
 @pytest.mark.parametrize(
     "name",
-    [
-        n if n in ("rnnprop-paper", "dm-digits") else pytest.param(n, marks=pytest.mark.slow)
-        for n in NAMES
-    ],
+    [n if n == "dm-digits" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
 def test_a_preset_trains(name):
     config = resolve_config(merge_all(presets=[name], overrides=TINY))
@@ -68,6 +65,8 @@ def test_a_preset_trains(name):
     assert train(config).meta_loss is not None
 
 
+# The sample imitates too.
+@pytest.mark.slow
 def test_the_rnnprop_recipe_begins_with_imitation():
     config = resolve_config(merge_all(presets=["rnnprop-digits"], overrides=TINY))
     config["problems"] = config["problems"][:1]
