@@ -51,11 +51,9 @@ def test_a_preset_is_a_job(name):
     assert strategy.plan([]).period == 0
 
 
-# What they are made of is traced in other tests.
-@pytest.mark.parametrize(
-    "name",
-    [n if n == "dm-digits" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
-)
+# What they are made of is traced in other tests, and the sample is trained below.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_preset_trains(name):
     config = resolve_config(merge_all(presets=[name], overrides=TINY))
     # A trace for each of the problems would take a minute.

@@ -162,6 +162,8 @@ def test_asked_again_nothing_is_computed_and_all_is_the_same(evaluated, monkeypa
     assert (cwd / "out/eval/mlp_classifier.npz").exists()
 
 
+# It tunes the baselines once more.
+@pytest.mark.slow
 def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")

@@ -22,8 +22,9 @@ TINY_FIRST = ["Tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in O
     [
         # Each with each of another column but one, which the kinds and cases have in common.
         pytest.param("train", "data", "first", marks=pytest.mark.slow),
-        ("train", "state", "second"),
-        ("train", "outside", "second"),
+        pytest.param("train", "state", "second", marks=pytest.mark.slow),
+        pytest.param("train", "outside", "second", marks=pytest.mark.slow),
+        # "train" and "state" are those of the compiled rule below.
         ("imitate", "data", "first"),
         pytest.param("imitate", "outside", "first", marks=pytest.mark.slow),
         pytest.param("imitate", "data", "second", marks=pytest.mark.slow),

@@ -67,7 +67,7 @@ CASES = {
     "remembers-second": (True, True),
 }
 # Lanes are those of every coordinatewise rule; ScaleHierarchical has none.
-FAST = ["DM-first", "DM-remembers-second", "ScaleHierarchical-first"]
+FAST = ["DM-first", "DM-remembers-second"]
 
 
 @pytest.mark.parametrize(

@@ -539,7 +539,7 @@ def test_which_gradients_a_problem_has(make, expected):
         (odd_problems.text, 1),
         pytest.param(odd_problems.text, 2, marks=pytest.mark.slow),
         pytest.param(odd_problems.outside, 1, marks=pytest.mark.slow),
-        (odd_problems.outside, 2),
+        pytest.param(odd_problems.outside, 2, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")

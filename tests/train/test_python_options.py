@@ -160,6 +160,8 @@ def test_other_arguments_are_told_too(made, tmp_path):
     assert Runner(made, strategy, RunDirectory(tmp_path), np.int64(3)).seed == 3
 
 
+# Three runs; runs/test_account.py compares less of them in the fast tier.
+@pytest.mark.slow
 def test_keras_optimizers_train_as_their_specs_do(monkeypatch):
     schedule = {
         "class_name": "ExponentialDecay",

@@ -68,7 +68,7 @@ def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_repli
         pytest.param("train", "objective", [0, 1], marks=pytest.mark.slow),
         # What is left out then does not depend on the kind.
         pytest.param("train", "gradient", [0, 1], marks=pytest.mark.slow),
-        ("imitate", "gradient", [1, 0]),
+        pytest.param("imitate", "gradient", [1, 0], marks=pytest.mark.slow),
     ],
 )
 def test_a_diverged_optimizee_of_one_replica_is_left_out(two, kind, how, seeds):

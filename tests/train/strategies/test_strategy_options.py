@@ -155,7 +155,9 @@ def _(run):
     assert [row.stage for row in run.rows] == [0, 0, 1, 1]
 
 
-@curriculum("strategy/schedule/base", "strategy/schedule/base=3", validates=True, traced=True)
+@curriculum(
+    "strategy/schedule/base", "strategy/schedule/base=3", validates=True, traced=True, slow=True
+)
 def _(typed):
     assert lengths(typed) == [[3], [6]]
     usual = run(strategy="CurriculumLearning", validates=True)
