@@ -14,8 +14,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-# Each optimizer with each strategy as processes: train, kill, resume, evaluate. Then all that
-# Keras' optimizers do, with rules that are compiled.
+# The cases that `make test` leaves out, and each optimizer with each strategy as processes: train,
+# kill, resume, evaluate. Then all that Keras' optimizers do, with rules that are compiled.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m slow
 	L2O_XLA=1 $(BIN)/python -m pytest -n 2 tests/contract

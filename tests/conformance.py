@@ -17,7 +17,35 @@ from tests import odd_problems
 from tests.unrolled import meta_gradient, meta_gradients
 
 NAMES = sorted(OPTIMIZERS.entries)
+# AdafacMLP shares Celo2's code, so it is for `make test-slow`.
+FAST = [name for name in NAMES if name != "AdafacMLP"]
+RULES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 STEPS = 10
+
+
+def each_rule(*parameters, cases, fast):
+    """Parametrizes a test with each rule in each case; only those of `fast` are not slow.
+
+    Args:
+        parameters: Their names; the first one is the rule.
+        cases: The values of the other parameters, by the name of the case.
+        fast: By the name of a case, the rules for which it is in the fast tier. One or two do for
+            a case that is about what all rules have in common.
+    """
+    return pytest.mark.parametrize(
+        parameters,
+        [
+            pytest.param(
+                rule,
+                *values,
+                id=f"{case}-{rule}",
+                marks=[] if rule in fast.get(case, []) else pytest.mark.slow,
+            )
+            for case, values in cases.items()
+            for rule in NAMES
+        ],
+        indirect=[name for name in parameters if name == "optimizer"],
+    )
 
 
 def make(name):
@@ -26,7 +54,7 @@ def make(name):
     return kind(**({"step_size": 0.1} if "step_size" in options_of(kind) else {}))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=RULES)
 def optimizer(request):
     with seeds.keras_initializers(3):
         return make(request.param)
@@ -165,7 +193,13 @@ def test_update_assigns_nothing(optimizer):
 
 
 @pytest.mark.xla
-@pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])
+@each_rule(
+    "optimizer",
+    "eager",
+    cases={"graph": [False], "eager": [True]},
+    # What is compiled: one program for all variables, one with all of a state, and parts.
+    fast={"graph": ["RNNProp", "ScaleHierarchical", "Celo2"], "eager": ["RNNProp"]},
+)
 def test_fit_equals_the_pure_path(optimizer, problem, eager):
     model = problem.model(7)
     learned = optimizer.network.get_weights()
@@ -197,7 +231,12 @@ def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
     assert_same(model.get_weights(), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("outside", [False, True], ids=["whole", "a part"])
+@each_rule(
+    "optimizer",
+    "outside",
+    cases={"whole": [False], "a part": [True]},
+    fast={"whole": FAST, "a part": ["RNNProp"]},
+)
 def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     if outside:
         problem, optimizer.xla = odd_problems.outside(), False
@@ -313,15 +352,21 @@ def float64():
     keras.config.set_floatx("float32")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("problem", "second_derivatives"),
-    [
-        pytest.param(Bowl(), False, id="whole-first", marks=pytest.mark.slow),
-        pytest.param(Bowl(), True, id="whole-second"),
-        pytest.param(PartOfABowl(), False, id="a part-first"),
-        pytest.param(PartOfABowl(), True, id="a part-second", marks=pytest.mark.slow),
-    ],
+@each_rule(
+    "name",
+    "problem",
+    "second_derivatives",
+    cases={
+        "whole-first": [Bowl(), False],
+        "whole-second": [Bowl(), True],
+        "a part-first": [PartOfABowl(), False],
+        "a part-second": [PartOfABowl(), True],
+    },
+    # The LSTMs of DM and ScaleBasic are those of RNNProp.
+    fast={
+        "whole-second": ["RNNProp", "ScaleHierarchical", "Celo2"],
+        "a part-first": ["DM"],
+    },
 )
 def test_the_meta_gradient_equals_finite_differences(name, problem, second_derivatives, float64):
     with seeds.keras_initializers(0):

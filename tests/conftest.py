@@ -3,6 +3,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 # Before anything imports TensorFlow.
@@ -42,6 +43,17 @@ def _what_stays_is_not_looked_at_again():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_files_lie_where_pytest_removes_them(tmp_path_factory):
+    """TFDS leaves an empty directory for each set that it finds not prepared."""
+    path = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", path)
+        # For the scripts that tests start.
+        patch.setenv("TMPDIR", path)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,12 @@ from l2o.train.losses.imitation import ImitationLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.meta_step import MetaStep
 from tests.draws import same_draws
+from tests.tiny_rule import TinyOptimizer
 
 STEPS = 5
 OPTIMIZERS = ("AdafacMLP", "Celo2", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 SMALL = {
+    "Tiny": {},
     "AdafacMLP": {"hidden_units": 3, "step_size": 0.1},
     "Celo2": {"hidden_units": 3, "step_size": 0.1},
     "ScaleHierarchical": {"param_units": 4, "tensor_units": 3, "global_units": 2},
@@ -82,8 +84,10 @@ CASES = {
 
 
 def optimizer_of(name, xla=False):
+    """A small rule of l2o; "Tiny" is that of tests/tiny_rule.py, for the fast tier."""
     same_draws(1)
-    made = getattr(l2o, f"{name}Optimizer")(**SMALL.get(name, {"layers": (4,)}))
+    kind = TinyOptimizer if name == "Tiny" else getattr(l2o, f"{name}Optimizer")
+    made = kind(**SMALL.get(name, {"layers": (4,)}))
     made.network.set_weights([2 * w for w in made.network.get_weights()])
     # Most of these tests would only wait for the compiler.
     made.xla = xla

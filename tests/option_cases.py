@@ -280,6 +280,7 @@ class Case(NamedTuple):
     validates: Whether its runs validate.
     traced: Whether its runs are traced. Runs of few steps take longer to trace than to run.
     built: Whether `build` reads the option, so that it can ignore it.
+    slow: Whether it takes long, and another case or test is close to it.
     """
 
     typed: tuple[str, ...]
@@ -291,6 +292,7 @@ class Case(NamedTuple):
     validates: bool = False
     traced: bool = False
     built: bool = True
+    slow: bool = False
 
     def made(self, tmp_path):
         """The run of what is typed."""
@@ -319,7 +321,13 @@ class Cases(dict[str, Case]):
     def test(self):
         """The test that each option changes what it should."""
 
-        @pytest.mark.parametrize("name", self)
+        @pytest.mark.parametrize(
+            "name",
+            [
+                pytest.param(name, marks=pytest.mark.slow) if case.slow else name
+                for name, case in self.items()
+            ],
+        )
         def test(name, tmp_path):
             case, entry = self[name], documented()[name]
             with case.within(tmp_path), _traced(case.traced):

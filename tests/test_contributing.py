@@ -77,6 +77,8 @@ def test_the_estimator_as_the_page_runs_it(examples):
     assert (row.unrolls, row.dropped) == (8, 0)
 
 
+# The page runs its estimator in the fast tier.
+@pytest.mark.slow
 def test_the_estimator_agrees_with_backpropagation(examples):
     # Of one learned weight w the estimate is dL/dw e^2 / sigma^2, but for terms of order e^3.
     sigma, seed = 1e-3, 5

@@ -240,7 +240,9 @@ def test_a_config_imports_and_runs_nothing(tmp_path, monkeypatch, change, path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
 
 
-@pytest.mark.parametrize("name", [".lock", "log.csv", "summary.csv", "config.json"])
+@pytest.mark.parametrize(
+    "name", [".lock", "log.csv", "config.json", pytest.param("summary.csv", marks=pytest.mark.slow)]
+)
 def test_links_in_a_run_directory_are_not_written_through(tmp_path, trained, name):
     outside = tmp_path / "outside"
     outside.write_bytes((trained.path / name).read_bytes() if name != ".lock" else b"theirs")

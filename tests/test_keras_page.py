@@ -21,6 +21,8 @@ def tables():
     return module
 
 
+# The README's is run in the fast tier.
+@pytest.mark.slow
 def test_all_its_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     examples = run("docs/keras.md")
@@ -39,6 +41,12 @@ def test_all_its_code_runs(tmp_path, monkeypatch, capsys):
     assert [p.name for p in (tmp_path / "my-optimizer").iterdir()] == ["optimizer.npz"]
 
 
+def test_its_table_of_features_is_what_is_tested(tables):
+    assert tables.features_table() in PAGE.read_text("utf-8")
+
+
+# It traces each rule twice.
+@pytest.mark.slow
 def test_its_tables_are_what_was_measured_and_tested(tables):
     assert tables.page() == PAGE.read_text("utf-8")
 

@@ -36,6 +36,8 @@ def test_train_writes_a_run(trained):
     assert printed.splitlines()[-1].startswith("next: python evaluate.py weights --problem")
 
 
+# Within one process tests/evaluate has all of it.
+@pytest.mark.slow
 def test_evaluate_compares_with_tuned_baselines(trained):
     cwd, _ = trained
     options = ["--problem", "mlp_classifier", "layers=[3]", "--steps", "4", "--seeds", "2"]
@@ -86,10 +88,18 @@ assert any((a != b).any() for a, b in zip(before, model.get_weights()))
     assert done.returncode == 0, done.stderr
 
 
-def test_training_again_resumes_and_another_config_is_refused(trained, refuse_here):
+# Within one process train/test_session.py has it.
+@pytest.mark.slow
+def test_a_finished_run_that_is_resumed_stays_as_it_is(trained):
     cwd, _ = trained
     before = files(cwd / "weights")
     assert "going on after 2 periods" in succeed(cwd, "resume", "weights/")
+    assert files(cwd / "weights") == before
+
+
+def test_training_again_with_another_config_is_refused(trained, refuse_here):
+    cwd, _ = trained
+    before = files(cwd / "weights")
     line = refuse_here(cwd, "train", "constructor=RNNProp", *TINY, "network/alpha=0.2", "seed=3")
     assert "network/alpha, seed" in line
     assert files(cwd / "weights") == before
@@ -150,6 +160,8 @@ def test_killed_before_a_period_and_resumed_without_its_source(trained, tmp_path
     assert files(killed / "weights") == files(whole / "weights")
 
 
+# Within one process evaluate/test_baselines.py has most of it.
+@pytest.mark.slow
 def test_baseline_sweeps(tmp_path):
     options = ["--steps", "4", "--seeds", "2", "--learning-rates", "0.1,0.001", "layers=[3]"]
     printed = succeed(tmp_path, "baseline", "--optimizer", "RMSprop", *options)

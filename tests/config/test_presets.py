@@ -51,14 +51,9 @@ def test_a_preset_is_a_job(name):
     assert strategy.plan([]).period == 0
 
 
-# What they are made of is traced in other tests.
-@pytest.mark.parametrize(
-    "name",
-    [
-        n if n in ("rnnprop-paper", "dm-digits") else pytest.param(n, marks=pytest.mark.slow)
-        for n in NAMES
-    ],
-)
+# What they are made of is traced in other tests, and the sample is trained below.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_preset_trains(name):
     config = resolve_config(merge_all(presets=[name], overrides=TINY))
     # A trace for each of the problems would take a minute.
@@ -68,6 +63,8 @@ def test_a_preset_trains(name):
     assert train(config).meta_loss is not None
 
 
+# The sample imitates too.
+@pytest.mark.slow
 def test_the_rnnprop_recipe_begins_with_imitation():
     config = resolve_config(merge_all(presets=["rnnprop-digits"], overrides=TINY))
     config["problems"] = config["problems"][:1]

@@ -20,18 +20,24 @@ from tests.draws import same_draws
 
 LEARNED = sorted(OPTIMIZERS.entries)
 COLUMNS = ["Adam", *LEARNED]
-# A rule that treats every coordinate alike, and one with a state for each variable: between them
-# they have all kinds of state. The others, Adam, and all rules compiled by XLA are for
-# `make test-slow`: Adam's cells tell whether a test is right, not whether l2o is.
-ALWAYS = ("ScaleBasic", "Celo2")
+# Which columns are in the fast tier: most rows are about what all rules have in common.
+ONE = ("ScaleBasic",)
+# Rows that take long, and are close to another one.
+NONE = ()
+# A rule with one state for all variables, and one with a state for each: for rows about what of a
+# state belongs to which variable, and about programs that are compiled for some of the variables.
+BOTH = ("ScaleBasic", "Celo2")
+# The others, Adam, and all rules compiled by XLA are for `make test-slow`: Adam's cells tell
+# whether a test is right, not whether l2o is.
 
 
-def _marked(names):
-    return [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in names]
+def _marked(names, fast):
+    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 # For tests of what Adam does not do.
-LEARNED_PARAMETERS = _marked(LEARNED)
+LEARNED_PARAMETERS = _marked(LEARNED, ONE)
+LEARNED_PARAMETERS_BOTH = _marked(LEARNED, BOTH)
 
 
 class Feature(NamedTuple):
@@ -43,13 +49,13 @@ class Feature(NamedTuple):
 FEATURES: list[Feature] = []
 
 
-def feature(title):
+def feature(title, fast=ONE):
     """Marks a test of `make`, a maker of optimizers, as a row of the table."""
 
     def mark(test):
         file = inspect.getsourcefile(test).rpartition("/")[2]
         FEATURES.append(Feature(title, file, test.__name__))
-        return pytest.mark.parametrize("make", _marked(COLUMNS), indirect=True)(test)
+        return pytest.mark.parametrize("make", _marked(COLUMNS, fast), indirect=True)(test)
 
     return mark
 

@@ -61,8 +61,11 @@ def text():
     return model, words, first
 
 
-# Each example with some rule.
-FAST = {"scale-basic-digits": two_inputs, "dm-digits": convnet, "rnnprop-digits": text}
+# The end's loss over the start's, for scale-basic-digits on two inputs and over 16 seeds: a mean of
+# 0.21, a deviation of 0.09, and 0.46 at most. So the bound is six deviations off.
+EPOCHS, BOUND = 32, 0.75
+# The cheapest; the others take twice as long.
+FAST = [(two_inputs, "scale-basic-digits")]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ FAST = {"scale-basic-digits": two_inputs, "dm-digits": convnet, "rnnprop-digits"
         pytest.param(
             example,
             name,
-            marks=[] if example is FAST.get(name) else pytest.mark.slow,
+            marks=[] if (example, name) in FAST else pytest.mark.slow,
             id=f"{example.__name__}-{name}",
         )
         for example in (two_inputs, convnet, text)
@@ -86,9 +89,9 @@ def test_an_example_is_trained(name, example):
     kind = "sparse_categorical_crossentropy" if example is convnet else "binary_crossentropy"
     model.compile(optimizer=optimizer, loss=kind)
     start = model.evaluate(x, y, verbose=0)
-    model.fit(x, y, batch_size=64, epochs=16, verbose=0)
+    model.fit(x, y, batch_size=64, epochs=EPOCHS, verbose=0)
     end = model.evaluate(x, y, verbose=0)
-    assert end < start / 2
+    assert end < BOUND * start
     for before, after in zip(learned, optimizer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
 

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.contract.features import (
+    BOTH,
+    NONE,
     close,
     equal,
     feature,
@@ -138,7 +140,7 @@ def test_the_moving_average_of_parameters(make):
     close(steps(overwritten), average)
 
 
-@feature("`gradient_accumulation_steps`")
+@feature("`gradient_accumulation_steps`", fast=BOTH)
 def test_accumulated_gradients(make):
     plain, made = make(), make(gradient_accumulation_steps=2)
     a, b = new_variables(), new_variables()
@@ -178,7 +180,7 @@ def test_mixed_float16(make):
     _mixed(make, "mixed_float16", keras.optimizers.LossScaleOptimizer)
 
 
-@feature("`mixed_bfloat16`")
+@feature("`mixed_bfloat16`", fast=NONE)
 def test_mixed_bfloat16(make):
     _mixed(make, "mixed_bfloat16", type(make()))
 

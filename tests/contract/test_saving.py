@@ -13,7 +13,10 @@ import tensorflow as tf
 
 from l2o.optimizer import TrainableOptimizer
 from tests.contract.features import (
+    BOTH,
     LEARNED_PARAMETERS,
+    LEARNED_PARAMETERS_BOTH,
+    NONE,
     close,
     data,
     equal,
@@ -53,7 +56,7 @@ def test_a_clone(make):
     equal(fit(model), fit(clone))
 
 
-@feature("`model.save` and `load_model`")
+@feature("`model.save` and `load_model`", fast=BOTH)
 def test_a_saved_model(make, tmp_path):
     model = new_model(make(learning_rate=0.5))
     fit(model)
@@ -64,7 +67,7 @@ def test_a_saved_model(make, tmp_path):
     equal(fit(loaded), fit(model))
 
 
-@feature("`compile(optimizer=keras.optimizers.serialize(...))`")
+@feature("`compile(optimizer=keras.optimizers.serialize(...))`", fast=NONE)
 def test_an_optimizer_that_is_made_inside_compile(make, tmp_path):
     given = make(learning_rate=0.5)
     model = new_model(keras.optimizers.serialize(given))
@@ -152,7 +155,7 @@ def elsewhere(request, tmp_path_factory):
     return folder, expected
 
 
-@feature("`load_model` in another process, without custom objects")
+@feature("`load_model` in another process, without custom objects", fast=NONE)
 def test_another_process_goes_on(make, elsewhere, request):
     folder, expected = elsewhere
     name = request.node.callspec.params["make"]
@@ -172,7 +175,7 @@ def test_saved_weights(make, tmp_path):
     equal(fit(other), fit(model))
 
 
-@feature("`load_weights` of a model without an optimizer, or with another one")
+@feature("`load_weights` of a model without an optimizer, or with another one", fast=NONE)
 def test_weights_of_another_training(make, tmp_path):
     sgd = new_model(keras.optimizers.SGD(0.01))
     fit(sgd)
@@ -223,7 +226,7 @@ def test_a_model_that_was_frozen_before_it_was_saved(make, tmp_path):
     fit(loaded)
 
 
-@feature("`tf.train.Checkpoint`")
+@feature("`tf.train.Checkpoint`", fast=BOTH)
 def test_tensorflows_own_checkpoints(make, tmp_path):
     optimizer, variables = make(), [tf.Variable(tf.ones([3]))]
     grads = [tf.constant([1.0, -2.0, 0.5])]
@@ -253,7 +256,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@feature("`BackupAndRestore`")
+@feature("`BackupAndRestore`", fast=NONE)
 def test_a_fit_that_was_interrupted(make, tmp_path):
     expected = fit(new_model(make()), epochs=4)
     with pytest.raises(KeyboardInterrupt):
@@ -303,7 +306,16 @@ def _fit_pair(model):
 
 
 @pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
-@pytest.mark.parametrize("options", [{}, {"use_ema": True}, {"gradient_accumulation_steps": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_ema": True},
+        *(
+            pytest.param(o, marks=pytest.mark.slow)
+            for o in ({}, {"gradient_accumulation_steps": 3})
+        ),
+    ],
+)
 def test_a_state_follows_the_variables_it_belongs_to(make, options):
     model = _pair(make, "first", "second", **options)
     _fit_pair(model)
@@ -342,7 +354,7 @@ def test_weights_of_a_model_that_is_made_again(make, tmp_path):
     equal(again.get_weights(), model.get_weights())
 
 
-@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS_BOTH, indirect=True)
 def test_a_state_that_would_go_to_other_variables_is_refused(make, tmp_path):
     model = _pair(make, "first", "second")
     _fit_pair(model)

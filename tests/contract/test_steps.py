@@ -12,7 +12,10 @@ import l2o
 from l2o.optimizer import TrainableOptimizer
 from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
+    BOTH,
     LEARNED_PARAMETERS,
+    LEARNED_PARAMETERS_BOTH,
+    NONE,
     close,
     data,
     equal,
@@ -55,7 +58,7 @@ def _step(model, method):
     return step
 
 
-@feature("`jit_compile=True`")
+@feature("`jit_compile=True`", fast=BOTH)
 def test_jit_compile(make, monkeypatch):
     expected = fit(new_model(make(), jit_compile=False))
     monkeypatch.setattr(TrainableOptimizer, "xla", True)
@@ -115,7 +118,7 @@ def test_an_embedding(make):
     moved(model.get_weights(), before)
 
 
-@feature("variables without a gradient")
+@feature("variables without a gradient", fast=BOTH)
 def test_a_variable_without_a_gradient_takes_no_part(make):
     optimizer, other = make(), make()
     optimizer.build(variables := [*new_variables(), *new_variables()])
@@ -132,7 +135,7 @@ def test_a_variable_without_a_gradient_takes_no_part(make):
         optimizer.apply([None] * 4, variables)
 
 
-@feature("`apply` to some of the variables at a time")
+@feature("`apply` to some of the variables at a time", fast=BOTH)
 def test_variables_in_turn(make):
     # One optimizer for two halves, as for the two sides of a game.
     both, one = make(), make()
@@ -148,7 +151,7 @@ def test_variables_in_turn(make):
     close(a, c)
 
 
-@feature("gradients in another order than the variables")
+@feature("gradients in another order than the variables", fast=BOTH)
 def test_variables_in_another_order(make):
     ordered, shuffled = make(), make()
     a, b = ([*new_variables(), *new_variables()] for _ in range(2))
@@ -229,7 +232,7 @@ def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
         make().apply([tf.transpose(g)], v)
 
 
-@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS_BOTH, indirect=True)
 def test_ever_other_choices_of_variables_are_not_compiled(make):
     optimizer, other = make(), make()
     variables, others = ([*new_variables(), *new_variables()] for _ in range(2))
@@ -271,7 +274,7 @@ def test_frozen_layers(make):
         moved(after[free], before[free])
 
 
-@feature("several models, each with its own optimizer")
+@feature("several models, each with its own optimizer", fast=NONE)
 def test_several_models(make):
     expected = fit(new_model(make()))
     models = [new_model(make()) for _ in range(2)]
@@ -289,7 +292,7 @@ def test_float64_variables(make):
     assert {v.dtype for v in variables} == {"float64"}
 
 
-@feature("the state is in `variables`, and settable")
+@feature("the state is in `variables`, and settable", fast=BOTH)
 def test_the_state_is_in_variables(make):
     optimizer, other = make(), make()
     variables = new_variables()
@@ -330,9 +333,12 @@ def test_an_optimizer_from_outside_of_a_strategy_is_refused(make):
         model.fit(tf.data.Dataset.from_tensor_slices(data()).batch(16), verbose=0)
 
 
-def test_nothing_here_keeps_a_model_that_was_trained(monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["dm-digits", pytest.param("scale-hierarchical-digits", marks=pytest.mark.slow)]
+)
+def test_nothing_here_keeps_a_model_that_was_trained(name):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    optimizer = l2o.load("scale-hierarchical-digits")
+    optimizer = l2o.load(name)
     model.compile(optimizer=optimizer, loss="mse")
     model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     alive = [weakref.ref(o) for o in (model, optimizer, optimizer.network)]

@@ -233,36 +233,27 @@ def decaying():
 
 IMAGES, TEXT = partial(mlp_classifier, layers=[5]), odd_problems.text
 TIED, OUTSIDE = odd_problems.tied, odd_problems.outside
-# What differs between the other rules does not depend on what is side by side.
-FAST = ("ScaleBasic", "Celo2")
+SIDE_BY_SIDE = {
+    **{name: (IMAGES, create) for name, create in sorted(OPTIMIZERS.entries.items())},
+    "with options of Keras": (IMAGES, clipped),
+    "an average": (IMAGES, averaged),
+    "scaled": (IMAGES, lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0)),
+    "text": (TEXT, partial(keras.optimizers.Adam, 0.1)),
+    "text with RMSprop": (TEXT, partial(keras.optimizers.RMSprop, 0.1)),
+    "text with options of Keras": (TEXT, accumulating),
+    "text, learned with options of Keras": (TEXT, clipped),
+    "a dense embedding": (TIED, partial(keras.optimizers.Adam, 0.1)),
+    "a weight outside of the loss": (OUTSIDE, decaying),
+}
+# One for each way to train models: vectorised with a rule, with Keras' own, and one by one.
+FAST = ("with options of Keras", "an average", "text")
 
 
 @pytest.mark.parametrize(
     ("make", "create"),
     [
-        *(
-            pytest.param(IMAGES, c, id=name, marks=[] if name in FAST else pytest.mark.slow)
-            for name, c in sorted(OPTIMIZERS.entries.items())
-        ),
-        pytest.param(IMAGES, clipped, id="with options of Keras"),
-        pytest.param(IMAGES, averaged, id="an average"),
-        pytest.param(
-            IMAGES,
-            lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0),
-            id="scaled",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(TEXT, partial(keras.optimizers.Adam, 0.1), id="text"),
-        pytest.param(
-            TEXT,
-            partial(keras.optimizers.RMSprop, 0.1),
-            id="text with RMSprop",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(TEXT, accumulating, id="text with options of Keras"),
-        pytest.param(TEXT, clipped, id="text, learned with options of Keras"),
-        pytest.param(TIED, partial(keras.optimizers.Adam, 0.1), id="a dense embedding"),
-        pytest.param(OUTSIDE, decaying, id="a weight outside of the loss"),
+        pytest.param(*case, id=name, marks=[] if name in FAST else pytest.mark.slow)
+        for name, case in SIDE_BY_SIDE.items()
     ],
 )
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
@@ -294,10 +285,16 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, creat
     "create",
     [
         decaying,
-        pytest.param(partial(keras.optimizers.Lamb, 0.1, weight_decay=0.5), marks=pytest.mark.slow),
-        clipped,
-        partial(l2o.load, "scale-hierarchical-digits"),
-        pytest.param(partial(l2o.load, "rnnprop-digits"), marks=pytest.mark.slow),
+        # With another optimizer it takes longer, and is about that optimizer.
+        *(
+            pytest.param(create, marks=pytest.mark.slow)
+            for create in (
+                partial(keras.optimizers.Lamb, 0.1, weight_decay=0.5),
+                clipped,
+                partial(l2o.load, "scale-hierarchical-digits"),
+                partial(l2o.load, "rnnprop-digits"),
+            )
+        ),
     ],
     ids=["AdamW", "Lamb", "learned with options of Keras", "hierarchical", "coordinatewise"],
 )
@@ -319,6 +316,8 @@ def test_a_weight_outside_of_the_loss_is_what_fit_makes_of_it(monkeypatch, creat
         assert moved == odd_problems.TAKING
 
 
+# It trains four models twice.
+@pytest.mark.slow
 def test_rates_on_a_text_are_each_what_fit_makes_of_it():
     # What is vectorised has no sparse gradient.
     two = loops.loop_for(TEXT(), keras.optimizers.Adam(), 2, rated=True)
@@ -334,12 +333,8 @@ def test_rates_on_a_text_are_each_what_fit_makes_of_it():
 @pytest.mark.parametrize(
     "name",
     [
-        *["RMSprop", "AdamW", "SGD with momentum"],
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in loops.ELEMENTWISE
-            if name not in ("RMSprop", "AdamW")
-        ),
+        *["AdamW", "SGD with momentum"],
+        *(pytest.param(n, marks=pytest.mark.slow) for n in loops.ELEMENTWISE if n != "AdamW"),
     ],
 )
 def test_rates_side_by_side_are_each_what_it_is_alone(problem, name):

@@ -42,13 +42,16 @@ def printed_by(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _two_baselines():
-    """All of them are tuned in test_comparison.py."""
+def _two_baselines_and_no_clock():
+    """All of them are tuned in test_comparison.py, and timed in test_timing.py."""
     some = [one for one in BASELINES if one.label in ("SGD", "Adam")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, "BASELINES", some)
         patch.setattr(session, "BASELINES", some)
         patch.setattr(writing, "BASELINES", some)
+        patch.setattr(
+            comparison, "relative_times", lambda problem, them, unit: dict.fromkeys(them, 1.0)
+        )
         yield
 
 
@@ -159,6 +162,8 @@ def test_asked_again_nothing_is_computed_and_all_is_the_same(evaluated, monkeypa
     assert (cwd / "out/eval/mlp_classifier.npz").exists()
 
 
+# It tunes the baselines once more.
+@pytest.mark.slow
 def test_one_problem_is_a_table_of_its_own_and_a_cache_that_fails_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
@@ -208,6 +213,8 @@ def test_what_cannot_be_done_is_said_before_any_work(changed, words, no_work, tm
     assert list(tmp_path.iterdir()) == []
 
 
+# It builds every problem of a suite.
+@pytest.mark.slow
 def test_a_problem_of_a_suite_that_cannot_be_built_is_left_out(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
@@ -293,6 +300,8 @@ def test_the_command_asks_for_the_same(request_, monkeypatch):
     assert asked == [request_]
 
 
+# It trains on two problems first.
+@pytest.mark.slow
 def test_a_suite_starts_from_what_a_run_was_trained_on(monkeypatch, tmp_path):
     from l2o.train.session import start
 

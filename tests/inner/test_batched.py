@@ -13,21 +13,27 @@ from l2o.problems import analytic, conv_classifier, keras_problem, mlp_classifie
 from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling
 from tests.optimizees import CASES, OPTIMIZERS, STEPS, Cliff, learn, meta_step, optimizer_of
 
+# What is side by side does not depend on the rule, and those of l2o take long to trace.
+TINY_FIRST = ["Tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS)]
+
 
 @pytest.mark.parametrize(
     ("kind", "case", "order"),
     [
         # Each with each of another column but one, which the kinds and cases have in common.
         pytest.param("train", "data", "first", marks=pytest.mark.slow),
-        ("train", "state", "second"),
-        ("train", "outside", "second"),
+        pytest.param("train", "state", "second", marks=pytest.mark.slow),
+        pytest.param("train", "outside", "second", marks=pytest.mark.slow),
+        # "train" and "state" are those of the compiled rule below.
         ("imitate", "data", "first"),
         pytest.param("imitate", "outside", "first", marks=pytest.mark.slow),
         pytest.param("imitate", "data", "second", marks=pytest.mark.slow),
         pytest.param("imitate", "state", "first", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", ["DM", pytest.param("RNNProp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["Tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("DM", "RNNProp"))]
+)
 def test_the_gradient_is_the_mean_of_those_of_each_alone(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
@@ -50,15 +56,7 @@ def test_that_of_the_others_is_too(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
 
-# Two rules have lanes of coordinates as DM has; all take long to compile.
-ONE_OF_EACH = [
-    pytest.param(name, marks=[] if name == "DM" else pytest.mark.slow) for name in OPTIMIZERS
-]
-
-
-@pytest.mark.parametrize(
-    "name", ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS if n != "DM")]
-)
+@pytest.mark.parametrize("name", TINY_FIRST)
 def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
     check_mean(monkeypatch, optimizer_of(name, xla=True), "train", "state", "first")
 
@@ -93,7 +91,7 @@ def check_mean(monkeypatch, optimizer, kind, case, order):
         pytest.param("imitate", "first", "gradient", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize("name", TINY_FIRST)
 def test_one_that_diverges_spoils_none_and_is_reported(name, order, kind, how):
     optimizer, problem = optimizer_of(name), Cliff(how)
     make = partial(meta_step, optimizer, problem, kind=kind, order=order)

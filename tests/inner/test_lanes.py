@@ -60,20 +60,23 @@ def by_hand(optimizer, problem, batches, second_derivatives):
     return loss, tape.gradient(loss, [w.value for w in weights])
 
 
+CASES = {
+    "first": (False, False),
+    "remembers-first": (True, False),
+    "second": (False, True),
+    "remembers-second": (True, True),
+}
+# Lanes are those of every coordinatewise rule; ScaleHierarchical has none.
+FAST = ["DM-first", "DM-remembers-second"]
+
+
 @pytest.mark.parametrize(
-    ("remembers", "second_derivatives"),
+    ("name", "remembers", "second_derivatives"),
     [
-        pytest.param(False, False, id="first"),
-        pytest.param(True, False, id="remembers-first", marks=pytest.mark.slow),
-        pytest.param(False, True, id="second", marks=pytest.mark.slow),
-        pytest.param(True, True, id="remembers-second"),
+        pytest.param(name, *values, id=case, marks=[] if case in FAST else pytest.mark.slow)
+        for name in ("DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+        for case, values in ((f"{name}-{key}", values) for key, values in CASES.items())
     ],
-)
-@pytest.mark.parametrize(
-    "name",
-    # Lanes are those of every coordinatewise rule.
-    ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("RNNProp", "ScaleBasic"))]
-    + ["ScaleHierarchical"],
 )
 def test_the_gradient_of_lanes_and_segments(monkeypatch, name, remembers, second_derivatives):
     same_draws(1)

@@ -133,7 +133,7 @@ def test_training_steps_down_the_gradient_of_the_loop_by_hand(second_derivatives
     assert int(sgd.iterations) == 1
 
 
-@pytest.mark.parametrize("reduction", ["mean", "max"])
+@pytest.mark.parametrize("reduction", [pytest.param("mean", marks=pytest.mark.slow), "max"])
 def test_imitation_steps_down_the_gradient_of_the_loop_by_hand(reduction):
     optimizer, problem, steps = student(), Drift(), 4
     rates = [0.3, 0.01]
@@ -305,8 +305,12 @@ TEACHERS = {
 }
 
 
+@pytest.mark.parametrize(
+    "persistent",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["restarts", "persistent"],
+)
 @pytest.mark.parametrize("name", TEACHERS)
-@pytest.mark.parametrize("persistent", [False, True], ids=["restarts", "persistent"])
 def test_a_teacher_is_keras_own_optimizer_stepped_by_hand(name, persistent):
     problem, steps = Drift(), 10
     instance = problem.init(0)

@@ -13,10 +13,10 @@ from tests.optimizer.small_mlps import SHAPES, assert_follows, randomize
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"hidden_units": 5, "hidden_layers": 1},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"hidden_units": 5, "hidden_layers": 1}, marks=pytest.mark.slow),
         {"momentum_decays": (0.5, 0.8, 0.95), "rms_decay": 0.7, "factored_decays": (0.3, 0.6, 0.9)},
-        {"step_size": 0.5, "exp_mult": 0.3},
+        pytest.param({"step_size": 0.5, "exp_mult": 0.3}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

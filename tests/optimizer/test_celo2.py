@@ -16,25 +16,36 @@ from tests import reference_mlp
 from tests.draws import same_draws
 from tests.optimizer.small_mlps import SHAPES, assert_follows, randomize
 
+OPTIONS = {
+    "defaults": {},
+    "network": {"hidden_units": 5, "hidden_layers": 3},
+    "decays": {
+        "momentum_decays": (0.5, 0.8, 0.95),
+        "rms_decay": 0.7,
+        "factored_decays": (0.3, 0.6, 0.9),
+    },
+    "sizes": {"step_size": 0.5, "exp_mult": 0.1, "gradient_clip": 1.5},
+    "Adam": {"adam_for_vectors": True},
+    "another Adam": {
+        "adam_for_vectors": True,
+        "adam_beta_1": 0.5,
+        "adam_beta_2": 0.6,
+        "adam_epsilon": 0.1,
+        "adam_multiplier": 3.0,
+    },
+}
+# Each option once.
+FAST = ["base-network", "base-decays", "orthogonal-sizes", "orthogonal-another Adam"]
 
-@pytest.mark.parametrize("orthogonalize", [False, True], ids=["base", "orthogonal"])
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "orthogonalize"),
     [
-        {},
-        {"hidden_units": 5, "hidden_layers": 3},
-        {"momentum_decays": (0.5, 0.8, 0.95), "rms_decay": 0.7, "factored_decays": (0.3, 0.6, 0.9)},
-        {"step_size": 0.5, "exp_mult": 0.1, "gradient_clip": 1.5},
-        {"adam_for_vectors": True},
-        {
-            "adam_for_vectors": True,
-            "adam_beta_1": 0.5,
-            "adam_beta_2": 0.6,
-            "adam_epsilon": 0.1,
-            "adam_multiplier": 3.0,
-        },
+        pytest.param(OPTIONS[o], kind == "orthogonal", id=f"{kind}-{o}", marks=marks)
+        for kind in ("base", "orthogonal")
+        for o in OPTIONS
+        for marks in ([] if f"{kind}-{o}" in FAST else [pytest.mark.slow],)
     ],
-    ids=str,
 )
 def test_eight_updates_equal_the_equations(options, orthogonalize):
     options = {"adam_for_vectors": False, **options}

@@ -206,6 +206,7 @@ def _(typed):
     "training/repeat=20",
     "training/depth=1",
     constructor="ScaleHierarchical",
+    slow=True,
 )
 def _(typed):
     logs = np.array([step.before.optimizer_state.eta_bar for step in typed.trained])

@@ -16,7 +16,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", ["Adam", pytest.param("SGD", marks=pytest.mark.slow)])
 def test_both_paths_equal_keras_own_optimizer(name):
     rule, reference = PAIRS[name]
     problem = mlp_classifier(layers=[6], batch_size=16)

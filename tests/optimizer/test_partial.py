@@ -12,7 +12,13 @@ from l2o.optimizer.partial import Own, Place, put, put_state, sources, take, tak
 SHAPES = [(3, 2), (4,), (), (2,)]
 
 
-@pytest.fixture(params=sorted(OPTIMIZERS.entries))
+@pytest.fixture(
+    params=[
+        # It shares Celo2's code.
+        pytest.param(n, marks=pytest.mark.slow) if n == "AdafacMLP" else n
+        for n in sorted(OPTIMIZERS.entries)
+    ]
+)
 def optimizer(request):
     made = OPTIMIZERS.find(request.param)()
     made.xla = False

@@ -11,6 +11,8 @@ from tests.optimizer.small_mlps import SHAPES, assert_follows, randomize
 
 BASE = {"orthogonalize": False, "adam_for_vectors": False}
 KINDS = [(AdafacMLPOptimizer, {}), (Celo2Optimizer, BASE), (Celo2Optimizer, {"exp_mult": 0.1})]
+# The first two share what is compiled with this one.
+FAST = (*KINDS[2], True)
 # 26 rows are summed in blocks of 13, 34 in blocks of 2, and those of a vector as they are.
 LONG = [(26, 3), (34, 2), (2, 26, 4), (5,), ()]
 
@@ -20,7 +22,9 @@ def all_are_large(monkeypatch):
     monkeypatch.setattr(mlp, "LARGE", 1)
 
 
-@pytest.mark.parametrize("shapes", [SHAPES, LONG], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "shapes", [pytest.param(SHAPES, marks=pytest.mark.slow), LONG], ids=["short", "long"]
+)
 def test_large_tensors_follow_the_equations(all_are_large, shapes):
     adafac, celo2 = AdafacMLPOptimizer(), Celo2Optimizer(**BASE)
     for optimizer in (adafac, celo2):
@@ -34,8 +38,14 @@ def test_large_tensors_follow_the_equations(all_are_large, shapes):
 
 
 @pytest.mark.xla
-@pytest.mark.parametrize("large", [False, True])
-@pytest.mark.parametrize(("kind", "options"), KINDS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options", "large"),
+    [
+        pytest.param(*case, marks=[] if case == FAST else pytest.mark.slow)
+        for case in ((*kind, large) for kind in KINDS for large in (False, True))
+    ],
+    ids=str,
+)
 def test_compiled_parts_are_the_rule(monkeypatch, kind, options, large):
     monkeypatch.setattr(mlp, "LARGE", 1 if large else 100)
     optimizer, shapes = kind(**options), [(26, 3), (26, 3), (5,)]

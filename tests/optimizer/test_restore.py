@@ -45,7 +45,9 @@ def step(optimizer, variables, count):
 
 @pytest.mark.parametrize("options", [{}, {"use_ema": True}], ids=["plain", "ema"])
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("order", ["b c count a", "c b a count"])
+@pytest.mark.parametrize(
+    "order", ["b c count a", pytest.param("c b a count", marks=pytest.mark.slow)]
+)
 def test_the_training_continues_in_another_order(kind, order, options):
     # Keras has no moving average of an integer.
     left_out = {"count"} if options else set()

@@ -127,7 +127,15 @@ def test_what_is_no_problem_is_told_where_it_stands(given):
             use()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+# All other tests train on float32.
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float16",
+        "float64",
+        *(pytest.param(d, marks=pytest.mark.slow) for d in ("bfloat16", "float32")),
+    ],
+)
 def test_every_float_type_is_trained_on(dtype, monkeypatch):
     params = [tf.Variable([1, 2], dtype=dtype), tf.constant(1, dtype)]
     model_state = (np.zeros(2), tf.constant(0))

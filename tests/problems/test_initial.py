@@ -169,7 +169,17 @@ def check(problem, seeds=(3, 0, 3, 11, 2**31 - 1, 5, 0)):
                 assert tensor.numpy().tobytes() == expected.tobytes(), variable.path
 
 
-@pytest.mark.parametrize("build_model", REPLAYED, ids=lambda f: f.__name__)
+# Most have one layer that none of the others has; these are made of such.
+CLOSE = (nested, Plain, functional)
+
+
+@pytest.mark.parametrize(
+    "build_model",
+    [
+        pytest.param(f, id=f.__name__, marks=pytest.mark.slow if f in CLOSE else [])
+        for f in REPLAYED
+    ],
+)
 def test_values_are_those_of_a_model(build_model):
     problem = problem_of(build_model)
     check(problem)

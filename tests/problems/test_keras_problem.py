@@ -161,6 +161,8 @@ def test_a_language_model_on_token_ids():
         np.testing.assert_allclose(a, b.numpy())
 
 
+# It traces a language model twice.
+@pytest.mark.slow
 def test_a_language_model_can_be_unrolled_and_taught():
     tokens = RNG.integers(1, 11, (16, 7))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -209,7 +211,10 @@ def test_penalties_are_part_of_the_objective():
         np.testing.assert_allclose(compiled(*problem.init(0), (x, y))[0], loss, rtol=1e-6)
 
 
-@pytest.mark.parametrize("build_model", [Subclassed, Plain, unbuilt, functional])
+@pytest.mark.parametrize(
+    "build_model",
+    [Subclassed, unbuilt, *(pytest.param(b, marks=pytest.mark.slow) for b in (Plain, functional))],
+)
 def test_layers_and_models_of_ones_own_do_as_in_fit(build_model):
     problem = keras_problem(build_model, (X, Y), "mse", batch_size=8)
     params, model_state = problem.init(0)
@@ -528,8 +533,15 @@ def test_which_gradients_a_problem_has(make, expected):
     assert [kinds.get(type(g), D) for g in tape.gradient(f, params)] == expected
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("make", [odd_problems.text, odd_problems.outside])
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (odd_problems.text, 1),
+        pytest.param(odd_problems.text, 2, marks=pytest.mark.slow),
+        pytest.param(odd_problems.outside, 1, marks=pytest.mark.slow),
+        pytest.param(odd_problems.outside, 2, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_a_teacher_does_what_fit_does(make, count):
     problem, steps = make(), 4

@@ -135,6 +135,8 @@ def test_every_initializer_that_is_named_works(name):
     assert l2o.DMOptimizer(layers=(3,), kernel_initializer=name).network.weights
 
 
+# It traces a problem with each of them.
+@pytest.mark.slow
 def test_every_activation_that_is_named_works():
     for name in activation_names():
         if name == "glu":

@@ -22,6 +22,7 @@ from l2o.train import (
 )
 from l2o.train.strategies.schedules import Exponential
 from tests.draws import same_draws
+from tests.tiny_rule import TinyOptimizer
 
 ADAM = {"class_name": "Adam"}
 
@@ -159,6 +160,8 @@ def test_other_arguments_are_told_too(made, tmp_path):
     assert Runner(made, strategy, RunDirectory(tmp_path), np.int64(3)).seed == 3
 
 
+# Three runs; runs/test_account.py compares less of them in the fast tier.
+@pytest.mark.slow
 def test_keras_optimizers_train_as_their_specs_do(monkeypatch):
     schedule = {
         "class_name": "ExponentialDecay",
@@ -178,8 +181,10 @@ def test_keras_optimizers_train_as_their_specs_do(monkeypatch):
     ends = []
     for optimizers in (specs, objects, {**objects, "teachers": specs["teachers"]}):
         same_draws(0)
-        made = training(repeat=3, p_teacher=0.5, persistent=True, **optimizers)
-        strategy = SimpleStrategy(num_periods=2, epochs_per_period=2, unroll_distribution=2)
+        rule = TinyOptimizer()
+        made = training(optimizer=rule, repeat=3, p_teacher=0.5, persistent=True, **optimizers)
+        lengths = {"unroll_distribution": 2, "validation_unroll": 2}
+        strategy = SimpleStrategy(num_periods=2, epochs_per_period=2, **lengths)
         ends.append((Runner(made, strategy).train(), made.save_state()))
     (rows, state), *others = ends
     assert all(0 < row.imitation_unrolls < row.unrolls for row in rows[:1])

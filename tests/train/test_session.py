@@ -18,7 +18,12 @@ BASE = {
     "problems": [{"target": "Quadratic", "kwargs": {"dimensions": 2}}],
     "training": {"repeat": 2},
 }
-SIMPLE = {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2}
+SIMPLE = {
+    "num_periods": 1,
+    "epochs_per_period": 1,
+    "unroll_distribution": 2,
+    "validation_unroll": 2,
+}
 TRAINED = ["strategy/num_periods=2", "strategy/unroll_distribution=1"]
 CURRICULUM = {"min_periods": 1, "epochs_per_period": 1, "schedule": [2, 3, 4, 5]}
 
@@ -96,6 +101,8 @@ def as_of_before_estimators(path):
     return written
 
 
+# Several runs, one after the other.
+@pytest.mark.slow
 def test_a_run_of_before_estimators_goes_on(tmp_path):
     through = "training/second_derivatives=true"
     whole = train(tmp_path / "whole", "Simple", "strategy/num_periods=2", through)
@@ -164,6 +171,8 @@ def trained(tmp_path_factory):
     return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
 
 
+# What a strategy says of it is tested in strategies/test_base.py.
+@pytest.mark.slow
 def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
     taught = ['training/teachers=[{"class_name": "SGD"}]', "training/p_teacher=1"]
     path = train(tmp_path / "run", "Simple", *taught, "strategy/num_periods=2")
@@ -175,6 +184,8 @@ def test_annealing_matters_where_there_is_something_to_anneal(tmp_path):
     assert len(RunDirectory(path).rows()) == 3
 
 
+# A run that trains for several stages.
+@pytest.mark.slow
 def test_a_schedule_that_is_shorter_than_what_was_trained(tmp_path):
     path = train(tmp_path / "run", "CurriculumLearning", "strategy/schedule=[2,3,4]")
     assert RunDirectory(path).rows()[-1].stage == 1

@@ -172,7 +172,7 @@ def test_meta_training_is_a_panel_for_each_run_from_before_the_first_period(axes
     assert matplotlib.image.imread(tmp_path / "a.png").shape[1] > 700
 
 
-@pytest.mark.parametrize("count", [2, 5, 15])
+@pytest.mark.parametrize("count", [2, 5, pytest.param(15, marks=pytest.mark.slow)])
 def test_problems_are_panels_under_one_legend(count, axes, tmp_path):
     losses = np.random.default_rng(0).lognormal(size=(4, STEPS))
     runs = {"learned": of(losses[:, -1], losses), "Adam": of(losses[:, -1], losses)}

@@ -40,7 +40,8 @@ def leaves(carry, count):
         ],
         # What differs between rules does not depend on these.
         pytest.param("RNNProp", "train", "data", "first", 2, marks=pytest.mark.slow),
-        ("DM", "imitate", "data", "first", 2),
+        ("Tiny", "imitate", "data", "first", 2),
+        pytest.param("DM", "imitate", "data", "first", 2, marks=pytest.mark.slow),
         pytest.param("DM", "train", "state", "second", 2, marks=pytest.mark.slow),
     ],
 )
@@ -67,11 +68,11 @@ def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_repli
         pytest.param("train", "objective", [0, 1], marks=pytest.mark.slow),
         # What is left out then does not depend on the kind.
         pytest.param("train", "gradient", [0, 1], marks=pytest.mark.slow),
-        ("imitate", "gradient", [1, 0]),
+        pytest.param("imitate", "gradient", [1, 0], marks=pytest.mark.slow),
     ],
 )
 def test_a_diverged_optimizee_of_one_replica_is_left_out(two, kind, how, seeds):
-    make = partial(meta_step, optimizer_of("DM"), Cliff(how), kind=kind)
+    make = partial(meta_step, optimizer_of("Tiny"), Cliff(how), kind=kind)
     gradient, result, _ = learn(make(len(seeds) // 2, replicas=two), kind, seeds)
     expected, wanted, _ = learn(make(len(seeds)), kind, seeds)
     healthy = [seed % 2 == 0 for seed in seeds]

@@ -107,8 +107,10 @@ def run(training, seed=0):
     return list(training.train(0, np.random.default_rng(seed), lambda rng: 2, 0.0))
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+    ("count", "replicas"),
+    [(4, 2), *(pytest.param(*c, marks=pytest.mark.slow) for c in ((2, 1), (2, 2), (4, 1)))],
+)
 def test_an_estimator_has_a_state_and_seeds_of_its_own_for_each_optimizee(count, replicas):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"][:replicas])
     training = make(

@@ -179,6 +179,8 @@ def test_imitation_brings_the_student_to_its_teacher():
     assert last < first - 2, "a log of a squared distance, summed over 5 steps"
 
 
+# Many unrolls; the option `training/p_teacher` has a case in the fast tier.
+@pytest.mark.slow
 def test_the_probability_to_imitate_is_that_of_the_coin():
     training = make(Parabola(), repeat=200, depth=1, teachers=TEACHERS, p_teacher=1.0)
     share = np.mean([u.imitation for u in run(training, length=1, p_teacher=0.3)])

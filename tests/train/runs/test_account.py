@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import re
+import shutil
 from functools import partial
 
 import keras
@@ -155,7 +156,7 @@ def test_the_same_goes_on_and_a_longer_one_too(tmp_path):
     assert json.loads(parts.account_path.read_text())["strategy"]["num_periods"] == 2
 
 
-@pytest.mark.parametrize("rate", [0.01, 1 / 3])
+@pytest.mark.parametrize("rate", [0.01, pytest.param(1 / 3, marks=pytest.mark.slow)])
 def test_a_keras_optimizer_is_the_same_run_as_its_spec(tmp_path, rate):
     optimizer, teachers = keras.optimizers.Adam(rate), [keras.optimizers.SGD(rate, momentum=0.9)]
     spec = {"class_name": "SGD", "config": {"learning_rate": rate, "momentum": 0.9}}
@@ -180,6 +181,8 @@ def test_a_keras_optimizer_is_the_same_run_as_its_spec(tmp_path, rate):
             make(tmp_path, **given).train()
 
 
+# Several runs, one after the other.
+@pytest.mark.slow
 def test_functions_are_told_apart_by_their_names(tmp_path):
     options = {"unroll_weights": half, "strategy": {"annealing_schedule": lambda i: 0.5}}
     make(tmp_path, **options).train()
@@ -199,6 +202,8 @@ def test_before_the_first_period_anything_may_change(tmp_path):
     assert run.read_account() == account_of(make(None))
 
 
+# Several runs, one after the other.
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     make(tmp_path).train()
     run = RunDirectory(tmp_path)
@@ -218,11 +223,11 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"training": [], "loss_args": 1}', "[]"])
-def test_a_damaged_account_is_told(tmp_path, text):
-    make(tmp_path).train()
-    RunDirectory(tmp_path).account_path.write_text(text)
+def test_a_damaged_account_is_told(trained, tmp_path, text):
+    shutil.copytree(trained, tmp_path / "run")
+    RunDirectory(tmp_path / "run").account_path.write_text(text)
     with pytest.raises(UserError, match=r"account\.json is damaged"):
-        make(tmp_path).train()
+        make(tmp_path / "run").train()
 
 
 def test_texts_are_told_by_what_they_say():
@@ -302,12 +307,16 @@ class Listed(BaseStrategy):
 
     def plan(self, rows):
         i = len(rows)
-        return Period(0, i, Fixed(self.lengths[i])) if i < len(self.lengths) else Finished("done")
+        if i == len(self.lengths):
+            return Finished("done")
+        return Period(0, i, Fixed(self.lengths[i]), validation_unroll=2)
 
     def share_done(self, rows):
         return len(rows) / len(self.lengths)
 
 
+# Several runs, one after the other.
+@pytest.mark.slow
 def test_an_argument_without_a_default_counts_too(tmp_path):
     def listed(*lengths, **options):
         strategy = Listed(list(lengths), epochs_per_period=1, **options)
@@ -325,7 +334,7 @@ def test_an_argument_without_a_default_counts_too(tmp_path):
     assert len(listed(2, 3, 4, max_dropped=0.9).train()) == 3
 
 
-@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("value", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_an_account_of_before_estimators_is_the_same(tmp_path, value):
     make(tmp_path, second_derivatives=value).train()
     run = RunDirectory(tmp_path)
@@ -351,6 +360,8 @@ CONFIG = {
 }  # fmt: skip
 
 
+# Several runs, one after the other.
+@pytest.mark.slow
 def test_a_run_of_the_command_line_goes_on_from_python(tmp_path, capsys):
     config = {**copy.deepcopy(CONFIG), "directory": str(tmp_path)}
     session.start(config)

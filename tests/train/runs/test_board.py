@@ -55,6 +55,8 @@ def test_scalars_and_histograms_of_each_period_and_on_after_a_resume(tmp_path, c
             assert buckets[:, 2].sum() == weights.size
 
 
+# It trains as often as the test above.
+@pytest.mark.slow
 def test_turned_on_later_it_has_the_earlier_numbers_too(tmp_path):
     run = RunDirectory(tmp_path / "run")
     start({**CONFIG, "directory": str(run.path)})

@@ -204,6 +204,8 @@ def test_a_run_trains_stage_after_stage_and_says_why_it_ends(tmp_path):
     assert run.best() == best_row(found)
 
 
+# It runs every stage twice.
+@pytest.mark.slow
 def test_a_run_without_a_directory_is_the_same(tmp_path):
     assert make().train() == make(tmp_path).train()
 

@@ -65,6 +65,7 @@ for _strategy in STRATEGY_OPTIONS:
         f"strategy/keep_checkpoints ({_strategy})",
         "strategy/keep_checkpoints=1",
         strategy=_strategy,
+        slow=_strategy == "CurriculumLearning",
     )
     def _(typed):
         # A rate of 0: the first period stays the best.
@@ -89,6 +90,7 @@ def _(run):
     "strategy/unroll_distribution=0.5",
     "training/repeat=200",
     traced=True,
+    slow=True,
 )
 def _(typed):
     # Geometric: length n with probability 2^-n.
@@ -101,16 +103,16 @@ def _(typed):
 
 @cases.add(
     "strategy/annealing_schedule",
-    "strategy/annealing_schedule=2.302585092994046",
+    "strategy/annealing_schedule=1.0",
     "strategy/num_periods=2",
-    "training/repeat=40",
+    "training/repeat=12",
     *teachers(sgd(0.1)),
 )
 def _(typed):
     first, second = typed.rows
-    # exp(-i log 10) in period i: 40 unrolls, then 4 or so.
-    assert first.imitation_unrolls == 40
-    assert 0 < second.imitation_unrolls < 13
+    # exp(-i) in period i: 12 unrolls, then 4 or so.
+    assert first.imitation_unrolls == 12
+    assert 0 < second.imitation_unrolls < 12
     listed = run(
         "strategy/annealing_schedule=[0.0,1.0]", "strategy/num_periods=2", *teachers(sgd(0.1))
     )
@@ -153,7 +155,9 @@ def _(run):
     assert [row.stage for row in run.rows] == [0, 0, 1, 1]
 
 
-@curriculum("strategy/schedule/base", "strategy/schedule/base=3", validates=True, traced=True)
+@curriculum(
+    "strategy/schedule/base", "strategy/schedule/base=3", validates=True, traced=True, slow=True
+)
 def _(typed):
     assert lengths(typed) == [[3], [6]]
     usual = run(strategy="CurriculumLearning", validates=True)
@@ -166,12 +170,13 @@ def _(typed):
     prepare=improving,
     validates=True,
     traced=True,
+    slow=True,
 )
 def _(run):
     assert lengths(run) == [[1, 3, 9], [3, 9, 27]]
 
 
-@curriculum("strategy/min_periods", "strategy/min_periods=3", validates=True)
+@curriculum("strategy/min_periods", "strategy/min_periods=3", validates=True, slow=True)
 def _(typed):
     # Nothing is learned, so the stage and the run end as soon as they may.
     assert len(typed.rows) == 3
