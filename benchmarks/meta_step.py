@@ -245,7 +245,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--worker", choices=OPTIMIZERS, help=argparse.SUPPRESS)
     common.add_common_options(parser, seconds=3)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.second_derivatives and args.estimator != "TruncatedBackprop":
+        parser.error(f"{args.estimator} has no --second-derivatives")
+    return args
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def _sha256(text: str) -> str:
 
 
 # The two ends of an interval: of lengths, and of positive numbers.
-Lengths = Annotated[tuple[Length, Length], AfterValidator(_ascending)]
+LengthInterval = Annotated[tuple[Length, Length], AfterValidator(_ascending)]
 Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
 SHA256 = Annotated[str, AfterValidator(_sha256)]

@@ -157,10 +157,11 @@ class Runner:
                 )
                 steps = sum(unroll.steps for unroll in done)
                 for unroll in training.train(
-                    index, rng, period.draw_length, p_teacher, period.horizon
+                    index, rng, period.draw_length, p_teacher, self.strategy.horizon
                 ):
-                    done.append(unroll)
                     signal.add(unroll)
+                    # The gradients of a period would take too much memory.
+                    done.append(unroll._replace(gradient=None))
                     steps += unroll.steps
                     report(f"step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
                 report(f"step {steps}", 1)

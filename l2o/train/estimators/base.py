@@ -61,7 +61,8 @@ class GradientEstimator:
     lives until its optimizee is replaced, and no longer than an iteration.
 
     Attributes:
-        copies: How many unrolls of an optimizee each go on where their own last one ended [1].
+        copies: How many unrolls of each optimizee run side by side, each from its own last
+            state [1].
         whole_trainings: Whether each unroll is a training of its own, so that its optimizee is
             replaced after it [False].
         rule: The learned optimizer's update rule; set by `for_problem`.

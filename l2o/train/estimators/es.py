@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.inner.trajectory import Carry, Tensors
 from l2o.options import Positive, check_given
 from l2o.train.estimators.base import Estimate, report
@@ -14,7 +15,7 @@ from l2o.train.losses.base import Loss
 
 
 class ES(EvolutionStrategies):
-    """Truncated evolution strategies: each pair starts an unroll where theta itself has come to.
+    """Truncated evolution strategies: a pair starts from the state that theta's own run has reached.
 
         g = e (L+ - L-) / (2 sigma^2)
 
@@ -52,7 +53,9 @@ class ES(EvolutionStrategies):
             self.unroll(weights, sign * e, own, state, batches, steps) for sign in (1.0, -1.0, 0.0)
         )
         made = self.estimate_from(weights, e, plus, minus, steps, middle.trajectory.carry)
-        own_result = report(middle.loss, made.result.finite, middle.trajectory, steps)
+        value = middle.value(middle.trajectory.steps, steps)
+        finite = made.result.finite & middle.trajectory.healthy & tf.math.is_finite(value)
+        own_result = report(value, finite, middle.trajectory, steps)
         all_steps = made.result.steps + own_result.steps
         return made._replace(result=own_result._replace(steps=all_steps))
 
@@ -62,13 +65,18 @@ class FullES(EvolutionStrategies):
 
         g = e (L+ - L-) / (2 sigma^2)
 
-    An optimizee is replaced after each unroll. `strategy/horizon` draws the lengths. VeLO was
-    trained in this way (Metz et al. 2022, arXiv 2211.09760), with the sign of the difference.
+    An optimizee is replaced after each unroll, so `training/depth` has no effect. With
+    `strategy/horizon`, the horizon draws the length of each unroll, for all optimizees together,
+    and the strategy's own lengths have no effect. VeLO was trained in this way (Metz et al. 2022,
+    arXiv 2211.09760), with the sign of the difference.
 
     Args:
         sigma: Standard deviation of the perturbations [0.01].
         clip: L+ - L- is clipped to plus and minus this; None: not at all [None].
         sign: Whether only the sign of L+ - L- counts [False].
+
+    Raises:
+        UserError: If an option does not fit, or `clip` and `sign` are both given.
     """
 
     whole_trainings = True
@@ -77,6 +85,10 @@ class FullES(EvolutionStrategies):
         self, *, sigma: Positive = 0.01, clip: Positive | None = None, sign: bool = False
     ) -> None:
         check_given(FullES, locals(), "estimator")
+        if sign and clip is not None:
+            raise UserError(
+                "clipping does not change the sign; expected one of clip and sign", "estimator/clip"
+            )
         super().__init__(sigma)
         self.clip = clip
         self.sign = sign

@@ -15,16 +15,24 @@ from l2o.train.losses.base import Loss
 
 
 class Perturbed(NamedTuple):
-    """An unroll with perturbed learned weights: scalars, or [K].
+    """An unroll with perturbed learned weights.
 
-    loss: The loss of the unroll.
-    counts: Whether it is finite, and so is the optimizee.
-    trajectory: What the unroll did.
+    loss: Scores it.
+    trajectory: What it did.
     """
 
-    loss: tf.Tensor
-    counts: tf.Tensor
+    loss: Loss
     trajectory: Trajectory
+
+    def value(self, ran: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of its first steps, in at least float32: a scalar, or [K].
+
+        Args:
+            ran: int32 scalar, or [K]: how many steps count.
+            steps: int32 scalar, the length that the unroll was to have.
+        """
+        value = self.loss(self.trajectory._replace(steps=ran), steps)
+        return tf.cast(value, _at_least_float32(value.dtype))
 
 
 class EvolutionStrategies(GradientEstimator):
@@ -33,7 +41,7 @@ class EvolutionStrategies(GradientEstimator):
     A pair unrolls an optimizee with learned weights theta + e and theta - e, with e from
     N(0, sigma^2 I), on the same mini-batches and with the same random draws. Each optimizee has a
     perturbation e of its own. Nothing is differentiated and no history is kept, so the memory
-    does not grow with the length of the unroll.
+    does not grow with the length of the unroll (except in imitation, which records parameters).
 
     Args:
         sigma: Standard deviation of the perturbations.
@@ -47,9 +55,15 @@ class EvolutionStrategies(GradientEstimator):
         """How many learned weights there are."""
         return sum(w.shape.num_elements() for w in self.rule.weights)
 
+    @property
+    def dtype(self) -> tf.DType:
+        """The dtype of perturbations."""
+        widths = [_at_least_float32(tf.as_dtype(w.dtype)) for w in self.rule.weights]
+        return max(widths, key=lambda dtype: dtype.size)
+
     def draw(self, seeds: tf.Tensor) -> tf.Tensor:
         """Returns a perturbation for each seed: [size], or [K, size]."""
-        dtype = tf.as_dtype(self.rule.weights[0].dtype)
+        dtype = self.dtype
 
         def one(seed: tf.Tensor) -> tf.Tensor:
             # All machines must draw the same, whatever devices they have.
@@ -95,8 +109,7 @@ class EvolutionStrategies(GradientEstimator):
         trajectory = unroll.forward(
             references=loss.references, parameters=loss.parameters, ended=loss.ended
         )
-        value = loss(trajectory, steps)
-        return Perturbed(value, trajectory.healthy & tf.math.is_finite(value), trajectory)
+        return Perturbed(loss, trajectory)
 
     def estimate_from(
         self,
@@ -117,14 +130,28 @@ class EvolutionStrategies(GradientEstimator):
             steps: int32 scalar, the length of the unrolls.
             state: The estimator's new state.
         """
-        counts = plus.counts & minus.counts
-        losses = [tf.cast(run.loss, direction.dtype) for run in (plus, minus)]
+        # An unroll that ends early adds up fewer steps, so it would seem to be the better one.
+        ran = tf.minimum(plus.trajectory.steps, minus.trajectory.steps)
+        losses = [run.value(ran, steps) for run in (plus, minus)]
+        # Not in the dtype of the learned weights: two large losses may be almost equal.
+        difference = tf.cast(self.difference(*losses) / (2 * self.sigma), direction.dtype)
+        counts = tf.reduce_all(
+            [
+                plus.trajectory.healthy,
+                minus.trajectory.healthy,
+                *(tf.math.is_finite(x) for x in (*losses, difference)),
+            ],
+            0,
+        )
         # Not a product: 0 times an infinity is not 0.
-        difference = tf.where(counts, self.difference(*losses), tf.zeros_like(losses[0]))
-        flat = difference[..., tf.newaxis] / (2 * self.sigma**2) * direction
+        difference = tf.where(counts, difference, tf.zeros_like(difference))
+        flat = difference[..., tf.newaxis] * (direction / self.sigma)
         if flat.shape.rank == 2:
             flat = tf.reduce_sum(flat, 0)
-        both = [report(run.loss, counts, run.trajectory, steps) for run in (plus, minus)]
+        both = [
+            report(loss, counts, run.trajectory, steps)
+            for loss, run in zip(losses, (plus, minus), strict=True)
+        ]
         return Estimate(
             self._parts(weights, flat),
             tf.reduce_sum(tf.cast(counts, tf.int32)),
@@ -133,16 +160,20 @@ class EvolutionStrategies(GradientEstimator):
         )
 
     def difference(self, plus: tf.Tensor, minus: tf.Tensor) -> tf.Tensor:
-        """Returns what counts as `L+ - L-`."""
+        """Returns what stands for `L+ - L-` in the estimate."""
         return plus - minus
 
     def _parts(self, weights: Tensors, flat: tf.Tensor) -> Tensors:
         """Returns [size] or [K, size] as tensors shaped as the learned weights."""
         parts = tf.split(flat, [w.shape.num_elements() for w in weights], -1)
         return [
-            tf.reshape(part, [*flat.shape[:-1], *w.shape])
+            tf.cast(tf.reshape(part, [*flat.shape[:-1], *w.shape]), w.dtype)
             for part, w in zip(parts, weights, strict=True)
         ]
+
+
+def _at_least_float32(dtype: tf.DType) -> tf.DType:
+    return dtype if dtype.size >= tf.float32.size else tf.float32
 
 
 def _of_pair(plus: StepResult, minus: StepResult) -> StepResult:

@@ -14,7 +14,7 @@ from l2o.train.losses.base import Loss
 
 
 class PairState(NamedTuple):
-    """A pair of one optimizee, which both go on from unroll to unroll.
+    """The two runs of one optimizee, each with its own state.
 
     plus, minus: Where the next unroll with theta + e and theta - e starts.
     e: [size], the perturbation in use.
@@ -32,20 +32,21 @@ class PairState(NamedTuple):
 class PES(EvolutionStrategies):
     """Persistent evolution strategies (Vicol, Metz, Sohl-Dickstein 2021, algorithm 2).
 
-    Both unrolls of a pair go on where their own last one ended. A new e is added to the sum xi of
-    all that the optimizee has had, and
+    Each of the two runs of a pair keeps its own state from unroll to unroll. xi is the sum of all
+    perturbations that the optimizee has had. The estimate
 
         g = xi (L+ - L-) / (2 sigma^2)
 
-    is unbiased for the gradient of the smoothed loss of the whole training. With `refresh` K a
-    perturbation stays for K steps. K of at least the length of a training gives noise-reuse
-    evolution strategies (Li et al. 2023, arXiv 2304.12180, "NRES"; Vicol 2023, "ES-Single"):
-    then xi = e, and the variance is smaller.
+    is unbiased for the loss of the whole training, smoothed over the perturbations, as long as
+    theta stays the same, no pair is dropped and no optimizer state outlives its optimizee. With
+    `refresh` of at least the length of a training it is noise-reuse evolution strategies (Li et al.
+    2023, arXiv 2304.12180, "NRES"; Vicol 2023, "ES-Single"): then xi = e, and the variance is
+    smaller.
 
     Args:
         sigma: Standard deviation of the perturbations [0.01].
-        refresh: Inner steps after which the next unroll draws a new perturbation; None: each
-            unroll draws one [None].
+        refresh: A perturbation is kept for at least this many inner steps, and changes only
+            between unrolls; None: it changes at each unroll [None].
     """
 
     copies = 2
@@ -57,7 +58,7 @@ class PES(EvolutionStrategies):
 
     def init(self, carry: Carry, seed: int) -> PairState:
         """See `GradientEstimator.init`."""
-        zeros = tf.zeros([self.size], self.rule.weights[0].dtype)
+        zeros = tf.zeros([self.size], self.dtype)
         return PairState(carry, carry, zeros, zeros, tf.zeros([], tf.int32))
 
     def optimizer_state(self, state: PairState) -> object:

@@ -62,7 +62,7 @@ class Lengths(NamedTuple):
         return position >= self.epochs * problem.steps_per_epoch
 
 
-def draw_horizon(rng: np.random.Generator, horizon: tuple[int, int]) -> int:
+def draw_training_length(rng: np.random.Generator, horizon: tuple[int, int]) -> int:
     """Returns the length of a training, drawn log-uniformly between two ends."""
     shortest, longest = horizon
     drawn = round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))
@@ -74,7 +74,7 @@ class Ages:
 
     Args:
         lengths: How long they last.
-        rngs: Per optimizee, those of other processes too, the source of its draws.
+        rngs: A generator for each optimizee, those of other processes too.
         whole_trainings: Whether each unroll is a training of its own.
     """
 
@@ -86,12 +86,12 @@ class Ages:
         self._horizon = lengths.horizon
         # Generators of their own: the other draws must not depend on the horizon.
         self._rngs = [rng.spawn(1)[0] for rng in rngs] if self._horizon else []
-        # Inner steps that are left. The first optimizees have a part of theirs behind them.
+        # Inner steps that are left. The first optimizees start as if a part were over.
         self._left = [int(rng.integers(1, self._length(rng), endpoint=True)) for rng in self._rngs]
 
     def _length(self, rng: np.random.Generator) -> int:
         assert self._horizon
-        return draw_horizon(rng, self._horizon)
+        return draw_training_length(rng, self._horizon)
 
     def after(self, steps: int, complete: Sequence[bool]) -> list[bool]:
         """Returns whether each optimizee is replaced after an unroll.
@@ -176,6 +176,7 @@ def iterate(
         )
         position, unrolls = position + length, unrolls + 1
         replaced = ages.after(length, result.complete)
+        goes_on = not lengths.over(problem, position, unrolls)
         to_replace = [k for k in optimizees if replaced[own[k]]]
         for k in optimizees:
             # The optimizer's state of an optimizee that has diverged goes with it.
@@ -188,7 +189,7 @@ def iterate(
                 int(result.steps[k]),
                 imitated,
                 bool(result.finite[k]),
-                replaced[k],
+                replaced[k] and goes_on,
                 result.gradient,
             )
     return optimizer_states

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from l2o.errors import UserError
@@ -211,7 +212,8 @@ class MetaStep:
 
         # A meta-gradient that is not finite must not reach the weights or the meta-optimizer.
         tf.cond(finite, apply, lambda: finite)
-        flat = tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
+        flat = tf.concat([tf.reshape(tf.cast(g, tf.float32), [-1]) for g in gradients], 0)
+        flat = tf.where(finite, flat, np.nan)
         return result._replace(finite=result.finite & finite, gradient=flat), state
 
     def _validation(self, carry: Carry, batches: Any, steps: tf.Tensor) -> tuple[StepResult, Carry]:

@@ -15,8 +15,9 @@ class Signal:
         s^2             = sum_i |g_i - mean g|^2 / (n - 1)
         signal_to_noise = max(0, |mean g|^2 - s^2 / n) / s^2
 
-    The mean of n noisy gradients has a norm of its own, so s^2 / n is subtracted. Gradients that
-    are not finite do not count.
+    Noise alone gives the mean of n gradients a squared norm of s^2 / n, which is subtracted.
+    Gradients that are not finite, and those of imitation, do not count. Where a period has several
+    problems, the differences between them count as noise.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class Signal:
     def add(self, unroll: UnrollRecord) -> None:
         """Adds the gradient of an unroll's meta-step, once for all its optimizees."""
         gradient = unroll.gradient
-        if gradient is None or gradient is self._last:
+        if unroll.imitation or gradient is None or gradient is self._last:
             return
         self._last = gradient
         gradient = gradient.astype(np.float64)

@@ -26,7 +26,7 @@ from l2o.train.losses.base import LossArgs, StepWeights, check_step_weights
 from l2o.train.losses.imitation import ImitationLoss, Reduction
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
-from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_horizon, iterate
+from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_training_length, iterate
 from l2o.train.outer.meta_step import MetaStep
 from l2o.train.outer.state import TrainingState
 
@@ -274,7 +274,7 @@ class Training:
 
         def draw() -> int:
             if horizon and self.estimator.whole_trainings:
-                return draw_horizon(rng, horizon)
+                return draw_training_length(rng, horizon)
             return draw_length(rng)
 
         def step(state: Any, batches: Any, length: int) -> Any:

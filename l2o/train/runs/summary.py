@@ -21,7 +21,7 @@ class Row(NamedTuple):
     dropped: Unrolls whose loss or gradient was not finite; they changed no weights.
     replaced: Optimizees that were replaced within an iteration.
     gradient_norm: Mean norm of the meta-gradients.
-    signal_to_noise: Of one meta-gradient: the squared norm of their mean over their variance,
+    signal_to_noise: The squared norm of the mean meta-gradient, divided by the variance of one,
         see `Signal`. These three are None in the rows of older runs.
     """
 

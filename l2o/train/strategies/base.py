@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from l2o.options import Count, Lengths, Probability, check_given
+from l2o.options import Count, LengthInterval, Probability, check_given
 from l2o.train.runs.summary import Row
 
 VALIDATION_UNROLL = 50
@@ -22,7 +22,6 @@ class Period(NamedTuple):
     validation_unroll: Length of the unrolls of the validation [50].
     start: (stage, period) of the checkpoint that it starts from; None: the period before
         [None].
-    horizon: See `BaseStrategy` [None].
     """
 
     stage: int
@@ -31,7 +30,6 @@ class Period(NamedTuple):
     annealing: float = 1.0
     validation_unroll: int = VALIDATION_UNROLL
     start: tuple[int, int] | None = None
-    horizon: tuple[int, int] | None = None
 
 
 class Finished(NamedTuple):
@@ -44,9 +42,10 @@ class BaseStrategy:
     """Plans one period after another; holds options only, no training and no directory.
 
     With `horizon`, each optimizee gets a length that is drawn log-uniformly, and is replaced after
-    the first unroll that reaches it. The first optimizees of an iteration have a random part of
-    their length behind them, so they are out of step with each other. An iteration lasts at least
-    as long as the longest training.
+    the first unroll that reaches it. The first optimizees of an iteration start as if a random part
+    of their training were over, so they are out of step with each other. An iteration lasts at
+    least as long as the longest training. A validation does not use the horizon. `FullES` uses it
+    in another way.
 
     A subclass holds each constructor argument in an attribute of the same name: a run that goes
     on compares them with those it began with.
@@ -67,7 +66,7 @@ class BaseStrategy:
         epochs_per_period: Count = 10,
         max_dropped: Probability = 0.5,
         keep_checkpoints: Count | None = None,
-        horizon: Lengths | None = None,
+        horizon: LengthInterval | None = None,
     ) -> None:
         check_given(BaseStrategy, locals(), "strategy")
         self.epochs_per_period = epochs_per_period
@@ -105,7 +104,7 @@ class BaseStrategy:
             rows: The run's finished periods, in order.
             p_teacher: The training's. Where it is 0, a different annealing changes nothing.
         """
-        if self.epochs_per_period != other.epochs_per_period:
+        if self.epochs_per_period != other.epochs_per_period or self.horizon != other.horizon:
             return False
         if any(self.dropped_too_much(row) for row in rows[:-1]):
             return False

@@ -94,7 +94,6 @@ class CurriculumLearningStrategy(BaseStrategy):
             draw_length=schedules.Fixed(self._length(stage)),
             validation_unroll=self._length(stage + 1),
             start=start,
-            horizon=self.horizon,
         )
 
     def share_done(self, rows: Sequence[Row]) -> float | None:

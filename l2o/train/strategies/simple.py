@@ -56,7 +56,6 @@ class SimpleStrategy(BaseStrategy):
             draw_length=self._draw_length,
             annealing=self._annealing(period),
             validation_unroll=self.validation_unroll,
-            horizon=self.horizon,
         )
 
     def share_done(self, rows: Sequence[Row]) -> float:

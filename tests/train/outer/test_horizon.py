@@ -7,7 +7,7 @@ import tensorflow as tf
 from l2o.errors import UserError
 from l2o.train import LossArgs, Replicas, RunDirectory, Runner, SimpleStrategy, Training
 from l2o.train.estimators import ES, PES, FullES, TruncatedBackprop
-from l2o.train.outer.iteration import Ages, Lengths, draw_horizon
+from l2o.train.outer.iteration import Ages, Lengths, draw_training_length
 from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 from tests.train.parabola import Parabola
@@ -36,12 +36,12 @@ def lives(given, unroll, total):
 
 def test_lengths_are_log_uniform_between_both_ends():
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_horizon(rng, ENDS) for _ in range(4000)])
+    drawn = np.array([draw_training_length(rng, ENDS) for _ in range(4000)])
     assert (drawn >= 100).all()
     assert (drawn <= 2000).all()
     quartiles = np.quantile(drawn, [0.25, 0.5, 0.75])
     np.testing.assert_allclose(quartiles, 100 * 20 ** np.array([0.25, 0.5, 0.75]), rtol=0.08)
-    assert {draw_horizon(rng, (3, 3)) for _ in range(9)} == {3}
+    assert {draw_training_length(rng, (3, 3)) for _ in range(9)} == {3}
 
 
 def test_a_training_ends_with_the_first_unroll_that_reaches_its_length():
@@ -57,7 +57,7 @@ def test_a_training_ends_with_the_first_unroll_that_reaches_its_length():
 
 def test_the_first_trainings_have_a_random_part_behind_them():
     firsts = [own[0] for own in lives(ages(ENDS, 400), 1, 2000)]
-    lengths = [draw_horizon(np.random.default_rng(k), ENDS) for k in range(4000)]
+    lengths = [draw_training_length(np.random.default_rng(k), ENDS) for k in range(4000)]
     assert np.mean(firsts) == pytest.approx(np.mean(lengths) / 2, rel=0.15)
     assert min(firsts) < 20
     assert len(set(firsts)) > 250
@@ -98,10 +98,11 @@ def test_optimizees_are_replaced_one_by_one_without_a_new_trace(estimator):
     assert 4 <= replaced.sum() <= 16
     assert (replaced.sum(1) < 4).all(), "not all at once"
     assert training.steps[0].traces("train") == 1
-    # An optimizee for each replacement but those of the last unroll, and four to start with.
+    assert not replaced[-1].any(), "the iteration is over"
+    # An optimizee for each replacement, and four to start with.
     training.problems[0].inits.clear()
     run(training, (10, 40))
-    assert len(training.problems[0].inits) == 4 + replaced[:-1].sum()
+    assert len(training.problems[0].inits) == 4 + replaced.sum()
 
 
 def test_a_horizon_changes_no_other_draw():
@@ -119,7 +120,7 @@ def test_full_es_unrolls_whole_trainings():
     assert len(steps) > 2
     assert min(steps) >= 10
     assert max(steps) <= 40
-    assert all(u.replaced for u in unrolls)
+    assert [u.replaced for u in unrolls] == [True] * (len(unrolls) - 4) + [False] * 4
     assert {u.steps for u in run(training, None)} == {10}, "both signs of five steps"
 
 
