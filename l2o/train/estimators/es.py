@@ -15,7 +15,7 @@ from l2o.train.losses.base import Loss
 
 
 class ES(EvolutionStrategies):
-    """Truncated evolution strategies: a pair starts from the state that theta's own run has reached.
+    """Truncated evolution strategies: a pair starts from the state that theta's own run is in.
 
         g = e (L+ - L-) / (2 sigma^2)
 

@@ -24,7 +24,8 @@ class LearnedRate(TinyOptimizer):
         return tf.zeros([], tf.int32)
 
     def update(self, params, grads, state):
-        return [-self.network(tf.reshape(g, [-1, 1]))[:, 0] for g in grads], state + 1
+        changes = [-self.network(tf.reshape(g, [-1, 1]))[:, 0] for g in grads]
+        return [tf.cast(c, g.dtype) for c, g in zip(changes, grads, strict=True)], state + 1
 
 
 class Parabola(Problem):

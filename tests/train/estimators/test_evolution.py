@@ -1,15 +1,17 @@
 """Evolution strategies against closed forms, and against truncated backpropagation."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from l2o import seeds
+from l2o.errors import UserError
 from l2o.inner.batched import Batched, stack
 from l2o.inner.rule import Rule
 from l2o.inner.trajectory import Carry
 from l2o.inner.unroll import Unroll
-from l2o.problems import Quadratic
+from l2o.problems import Instance, Quadratic
 from l2o.train import LossArgs, Training
 from l2o.train.estimators import ES, PES, FullES, TruncatedBackprop
 from l2o.train.losses.meta import MetaLoss
@@ -28,15 +30,15 @@ PLAIN = MetaLoss(LossArgs(scale_objective=False, use_log_objective=False))
 class Estimated:
     """An estimator on K trainings of parabolas, compiled once for all windows."""
 
-    def __init__(self, estimator, problem=None):
-        self.optimizer = LearnedRate()
+    def __init__(self, estimator, problem=None, loss=PLAIN, rate=RATE):
+        self.optimizer, self.loss = LearnedRate(rate), loss
         self.rule = Rule(self.optimizer)
         self.problem = problem or Parabola()
         self.estimator = estimator.for_problem(self.rule, Batched(self.problem, K))
         self.step = tf.function(self._step, autograph=False, reduce_retracing=True)
 
     def _step(self, state, steps, draws):
-        made = self.estimator.estimate(self.rule.values(), PLAIN, state, (), steps, draws)
+        made = self.estimator.estimate(self.rule.values(), self.loss, state, (), steps, draws)
         return made.gradients[0][0, 0] / K, made.state, made.result
 
     def start(self):
@@ -268,3 +270,75 @@ def test_the_teachers_of_a_copy_start_where_the_copy_is():
     training.load_state(saved, "memory")
     names = [n for n in saved if n.startswith("problem_0_instance_0_teacher_0/")]
     assert len(names) == 2 * len(first.variables)
+
+
+@pytest.mark.parametrize("weights", ["sum", "mean", "last"])
+@pytest.mark.parametrize("estimator", [PES(sigma=0.1), FullES(sigma=0.1), ES(sigma=0.1)])
+def test_the_worse_unroll_of_a_pair_is_not_better_because_it_ends_early(estimator, weights):
+    """With a rate of 2.3 x diverges, and a larger rate diverges faster."""
+    args = LossArgs(scale_objective=False, use_log_objective=False, obj_train_max_multiplier=2.0)
+    estimated = Estimated(estimator, loss=MetaLoss(args, weights), rate=2.3)
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+    gradient, _, result = estimated.step(estimated.start(), tf.constant(20), draws)
+    assert np.unique(result.steps).size > 1
+    assert result.finite.numpy().all()
+    assert gradient > 0
+
+
+def test_a_run_of_theta_that_diverges_alone_is_dropped():
+    class Hole(Parabola):
+        """Not finite at the point that theta itself reaches."""
+
+        def objective(self, params, model_state, batch):
+            f, _ = super().objective(params, model_state, batch)
+            return tf.where(tf.abs(params[0][0] - (1 - RATE)) < 1e-5, np.nan, f), []
+
+    estimated = Estimated(ES(sigma=SIGMA), Hole())
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+    gradient, _, result = estimated.step(estimated.start(), tf.constant(2), draws)
+    assert np.isnan(result.loss).all()
+    assert not result.finite.numpy().any()
+    assert np.isfinite(gradient), "the pairs are healthy"
+
+
+def test_large_losses_are_subtracted_before_they_are_rounded():
+    class High(Parabola):
+        """A parabola upon 1e6, in float64."""
+
+        def init(self, seed):
+            return Instance([tf.ones([1], tf.float64)], [])
+
+        def objective(self, params, model_state, batch):
+            f, _ = super().objective(params, model_state, batch)
+            return f + 1e6, []
+
+    gradients = []
+    for problem in (Parabola(), High()):
+        estimated = Estimated(PES(sigma=0.01), problem)
+        draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+        gradients.append(estimated.step(estimated.start(), tf.constant(4), draws)[0].numpy())
+    assert gradients[0] < -1
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("estimator", [TruncatedBackprop(), PES()])
+def test_learned_weights_of_several_dtypes(estimator):
+    class Mixed(TinyOptimizer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            other = keras.layers.Dense(1, use_bias=False, dtype="float64")
+            other.build((None, 1))
+            self.network = keras.Sequential([self.network, other])
+            self.network.build((None, 2))
+
+    training = Training(
+        Mixed(), [Quadratic(2)], {"class_name": "SGD"}, LossArgs(), estimator=estimator
+    )
+    (unroll,) = training.train(0, np.random.default_rng(0), lambda rng: 2, 0.0)
+    assert unroll.finite
+    assert np.abs(unroll.gradient).min() > 0
+
+
+def test_full_es_takes_the_sign_or_clips():
+    with pytest.raises(UserError, match=r"estimator/clip: .* one of clip and sign"):
+        FullES(clip=1.0, sign=True)

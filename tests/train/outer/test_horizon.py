@@ -7,7 +7,8 @@ import tensorflow as tf
 from l2o.errors import UserError
 from l2o.train import LossArgs, Replicas, RunDirectory, Runner, SimpleStrategy, Training
 from l2o.train.estimators import ES, PES, FullES, TruncatedBackprop
-from l2o.train.outer.iteration import Ages, Lengths, draw_training_length
+from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_training_length
+from l2o.train.outer.signal_to_noise import Signal
 from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 from tests.train.parabola import Parabola
@@ -182,3 +183,40 @@ def test_two_devices_give_what_one_gives(estimator):
         assert a.replaced == b.replaced
         np.testing.assert_allclose(a.loss, b.loss, rtol=1e-4)
         np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-3)
+
+
+def test_a_period_keeps_no_gradients_and_counts_none_that_was_not_applied(tmp_path):
+    strategy = SimpleStrategy(num_periods=1, epochs_per_period=1, unroll_distribution=3)
+    (row,) = Runner(make(), strategy).train()
+    assert row.gradient_norm > 0
+    same_draws(0)
+    never = Training(
+        TinyOptimizer(),
+        [Parabola(size=11, explode_from=0)],
+        {"class_name": "Adam"},
+        LossArgs(),
+    )
+    with pytest.raises(UserError, match="unrolls were dropped"):
+        Runner(never, strategy, RunDirectory(tmp_path)).train()
+    (row,) = RunDirectory(tmp_path).rows()
+    assert row.dropped == row.unrolls
+    assert row.gradient_norm is None
+
+
+def test_signal_to_noise_of_known_gradients():
+    rng, mean = np.random.default_rng(0), np.array([3.0, 4.0])
+    signal = Signal()
+    record = UnrollRecord(0.0, 0.0, 1, False, True)
+    for _ in range(4000):
+        gradient = (mean + rng.normal(scale=2.0, size=2)).astype("float32")
+        for _ in range(3):  # the optimizees of one meta-step
+            signal.add(record._replace(gradient=gradient))
+    signal.add(record._replace(gradient=np.full(2, np.nan)))
+    signal.add(record._replace(gradient=100 * mean, imitation=True))
+    assert signal.to_noise == pytest.approx(25 / 8, rel=0.05)
+    noise = Signal()
+    for _ in range(4000):
+        noise.add(record._replace(gradient=rng.normal(size=50)))
+    assert noise.to_noise < 1e-3
+    assert noise.norm == pytest.approx(50**0.5, rel=0.02)
+    assert Signal().to_noise is Signal().norm is None
