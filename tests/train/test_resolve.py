@@ -55,6 +55,7 @@ def test_defaults_are_those_of_the_seed(constructor):
     assert config["strategy"] == {
         "max_dropped": 0.5,
         "keep_checkpoints": None,
+        "horizon": None,
         "epochs_per_period": 10,
         "num_periods": 100,
         "unroll_distribution": 0.05,
