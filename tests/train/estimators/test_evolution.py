@@ -117,7 +117,11 @@ def test_full_es_is_unbiased_for_a_whole_training():
     assert agrees(samples, WHOLE, [TRUNCATED])
 
 
-@pytest.mark.parametrize("name", ["DM", "ScaleHierarchical", "Celo2"])
+# One rule of lanes of coordinates, and two that see whole tensors.
+@pytest.mark.parametrize(
+    "name",
+    ["DM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("ScaleHierarchical", "Celo2"))],
+)
 def test_weights_of_each_optimizee_are_those_of_its_own_unroll(name):
     optimizer, problem, steps = optimizer_of(name), Remembers(), tf.constant(3)
     rule, rng = Rule(optimizer), np.random.default_rng(0)

@@ -175,7 +175,14 @@ def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path):
         np.testing.assert_array_equal(again.run.read_checkpoint(0, 2)[name], array)
 
 
-@pytest.mark.parametrize("estimator", [PES(sigma=0.1), ES(sigma=0.1), FullES(sigma=0.1)])
+# What is split is the same for all three.
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        PES(sigma=0.1),
+        *(pytest.param(e(sigma=0.1), marks=pytest.mark.slow) for e in (ES, FullES)),
+    ],
+)
 def test_two_devices_give_what_one_gives(estimator):
     two = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     one, shared = make(estimator), make(estimator, replicas=two)
