@@ -118,6 +118,8 @@ def test_initialize_then_resume_equals_train(trained, tmp_path, refuse_here):
     ).read_bytes()
 
 
+# tests/test_all_runs.py has it for each optimizer; within one process test_horizon.py has it.
+@pytest.mark.slow
 def test_killed_and_resumed_equals_undisturbed(trained, tmp_path):
     cwd, _ = trained
     command = [sys.executable, str(ROOT / "train.py"), "constructor=RNNProp", *TINY]
