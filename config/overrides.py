@@ -115,12 +115,18 @@ def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """
     base = dict(base)
     for choice, section in SECTION_OF.items():
-        if choice in layer and layer[choice] != base.get(choice, DEFAULT_CHOICE.get(choice)):
+        if choice in layer and _replaces(base, choice, layer[choice]):
             base.pop(section, None)
     for key, value in layer.items():
         both_objects = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
         base[key] = _merge_plain(base[key], value) if both_objects else value
     return base
+
+
+def _replaces(base: Mapping[str, Any], choice: str, value: Any) -> bool:
+    """Returns whether `value` replaces another choice; options without a choice belong to none."""
+    made = base.get(choice, DEFAULT_CHOICE.get(choice))
+    return made is not None and made != value
 
 
 def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def _merge_plain(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str,
 
 def _choose(spec: dict[str, Any], key: str, value: Any) -> None:
     """Drops the options of a spec if `value` chooses another class or target."""
-    if key in OPTIONS_OF and value != spec.get(key, DEFAULT_CHOICE.get(key)):
+    if key in OPTIONS_OF and _replaces(spec, key, value):
         for options in OPTIONS_OF[key]:
             spec.pop(options, None)
 

@@ -70,6 +70,22 @@ def test_another_strategy_drops_the_options_of_the_one_it_replaces(key):
     }
 
 
+def test_options_of_no_choice_stay_when_one_is_made():
+    base = {
+        "network": {"step_size": 0.01},
+        "strategy": {"num_periods": 3},
+        "problems": [{"kwargs": {"layers": [4]}}],
+    }
+    made = merge_overrides(
+        base,
+        ["constructor=Celo2", "strategy_constructor=Simple", "problems/0/target=mlp_classifier"],
+    )
+    assert made["network"] == {"step_size": 0.01}
+    assert made["strategy"] == {"num_periods": 3}
+    assert made["problems"] == [{"target": "mlp_classifier", "kwargs": {"layers": [4]}}]
+    assert merge_overrides(made, ["constructor=DM"]).get("network") is None
+
+
 def test_another_class_or_target_drops_the_arguments_of_the_one_it_replaces():
     base = {
         "optimizer": {"class_name": "Adam", "config": {"beta_1": 0.5}},

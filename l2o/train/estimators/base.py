@@ -55,10 +55,10 @@ class GradientEstimator:
     """Estimates meta-gradients. Its options are the keyword parameters of its constructor.
 
     A state is a nest of tensors: all that an estimator needs of an optimizee from one unroll to
-    the next, such as a carry, or two carries and a sum of perturbations. `init` returns the
-    state of one optimizee. `estimate` gets the state of one optimizee, or of K side by side
-    with a first axis in each tensor. A state
-    lives until its optimizee is replaced, and no longer than an iteration.
+    the next, such as a carry (the default), or two carries and a sum of perturbations. `init`
+    returns the state of one optimizee. `estimate` gets the state of one optimizee, or of K side by
+    side with a first axis in each tensor. A state lives until its optimizee is replaced, and no
+    longer than an iteration.
 
     Attributes:
         copies: How many unrolls of each optimizee run side by side, each from its own last
@@ -81,20 +81,20 @@ class GradientEstimator:
         return bound
 
     def init(self, carry: Carry, seed: int) -> Any:
-        """Returns the state of one optimizee before its first unroll.
+        """Returns the state of one optimizee before its first unroll: the carry.
 
         Args:
             carry: Where it starts.
             seed: For random draws, in [0, 2^31).
         """
-        raise NotImplementedError
+        return carry
 
     def optimizer_state(self, state: Any) -> Any:
         """Returns the learned optimizer's state, from the state of one optimizee.
 
         With `training/persistent`, the next optimizee starts with it.
         """
-        raise NotImplementedError
+        return state.optimizer_state
 
     def estimate(
         self,

@@ -30,14 +30,6 @@ class ES(EvolutionStrategies):
         check_given(ES, locals(), "estimator")
         super().__init__(sigma)
 
-    def init(self, carry: Carry, seed: int) -> Carry:
-        """See `GradientEstimator.init`."""
-        return carry
-
-    def optimizer_state(self, state: Carry) -> object:
-        """See `GradientEstimator.optimizer_state`."""
-        return state.optimizer_state
-
     def estimate(
         self,
         weights: Tensors,
@@ -93,14 +85,6 @@ class FullES(EvolutionStrategies):
         self.clip = clip
         self.sign = sign
 
-    def init(self, carry: Carry, seed: int) -> Carry:
-        """See `GradientEstimator.init`."""
-        return carry
-
-    def optimizer_state(self, state: Carry) -> object:
-        """See `GradientEstimator.optimizer_state`; that of theta + e."""
-        return state.optimizer_state
-
     def estimate(
         self,
         weights: Tensors,
@@ -115,6 +99,7 @@ class FullES(EvolutionStrategies):
         plus, minus = (
             self.unroll(weights, sign * e, own, state, batches, steps) for sign in (1.0, -1.0)
         )
+        # With `training/persistent`, theta + e leaves its optimizer's state to the next optimizee.
         return self.estimate_from(weights, e, plus, minus, steps, plus.trajectory.carry)
 
     def difference(self, plus: tf.Tensor, minus: tf.Tensor) -> tf.Tensor:

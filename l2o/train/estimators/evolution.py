@@ -103,7 +103,7 @@ class EvolutionStrategies(GradientEstimator):
             batches,
             steps,
             own_weights=count_of(self.optimizee) is not None,
-            # The two unrolls of a pair do not depend on each other, so they run in parallel.
+            # The two unrolls of a pair do not depend on each other, so each has half of the cores.
             lanes=max(1, cores() // 2),
         )
         trajectory = unroll.forward(

@@ -26,14 +26,6 @@ class TruncatedBackprop(GradientEstimator):
         check_given(TruncatedBackprop, locals(), "estimator")
         self.second_derivatives = second_derivatives
 
-    def init(self, carry: Carry, seed: int) -> Carry:
-        """See `GradientEstimator.init`."""
-        return carry
-
-    def optimizer_state(self, state: Carry) -> object:
-        """See `GradientEstimator.optimizer_state`."""
-        return state.optimizer_state
-
     def estimate(
         self,
         weights: Tensors,
