@@ -20,6 +20,7 @@ from l2o.options import describe, options_of, to_json
 from l2o.plain import SPELLINGS
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.train import ESTIMATORS, STRATEGIES, LossArgs, Training
+from l2o.train.families import DEFAULT_DRAWS
 from l2o.train.resolve import job
 
 PAGE = Path(__file__).parent / "options.md"
@@ -96,6 +97,20 @@ def _problem_lists() -> Section:
                 "a list of objects",
                 [],
                 "The wrappers around it, the innermost first.",
+            ),
+            Entry(
+                "problems/<i>/sample",
+                "",
+                "an object of distributions",
+                None,
+                "Makes it a family: for options by name, what their values are drawn from.",
+            ),
+            Entry(
+                "problems/<i>/draws",
+                "",
+                "an integer",
+                DEFAULT_DRAWS,
+                "With `sample`: how many members are drawn, by the run's seed.",
             ),
             *_target("problems/<i>/wrappers/<j>", "wrapper"),
             Entry("validation_problems", "", "a list of objects", [], validation),

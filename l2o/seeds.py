@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 
 # The second integer of every name: the purpose of the draw.
-WEIGHTS, TRAINING, VALIDATION, EVALUATION = range(4)
+WEIGHTS, TRAINING, VALIDATION, EVALUATION, FAMILIES = range(5)
 
 
 def generator(*name: int) -> np.random.Generator:

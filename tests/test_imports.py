@@ -25,6 +25,7 @@ LAYERS = [
     ["l2o.train.estimators"],
     ["l2o.train.losses"],
     ["l2o.train.runs"],
+    ["l2o.train.families"],
     ["l2o.train.distributed"],
     ["l2o.inner"],
     ["l2o.keras_optimizers", "l2o.progress"],

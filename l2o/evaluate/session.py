@@ -20,6 +20,7 @@ from l2o.progress import Live
 from l2o.shell import command
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
+from l2o.train.families import members_of
 from l2o.train.resolve import resolve_config
 
 # Compiling for a problem takes about as long as this number of steps.
@@ -118,7 +119,8 @@ def _trained_on(learned: Learned) -> dict[str, Any] | None:
     """Returns the options of the first mlp_classifier among the training problems of a run."""
     if learned.row is None:
         return None
-    for spec in resolve_config(learned.run.read_config())["problems"]:
+    config = resolve_config(learned.run.read_config())
+    for _, spec in members_of(config, "problems"):
         if spec["target"] == "mlp_classifier":
             return dict(spec["kwargs"])
     return None

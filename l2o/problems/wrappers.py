@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -49,28 +50,46 @@ class Wrapper(Problem):
 
 
 class RandomScaling(Wrapper):
-    """f(c * x), started at x_0 / c, with c = exp(Uniform(-limit, limit)) for each coordinate.
+    """f(c * x), started at x_0 / c, with c = exp(Uniform(-limit, limit)).
 
     Lv, Jiang and Li 2017, "Learning gradient descent: better generalization and longer
     horizons". An optimizer that trains on it learns to cope with gradients of any magnitude.
-    The paper takes 3 for networks and 1 for quadratics. Each instance draws a new c.
+    The paper draws c for each coordinate, and takes 3 for networks and 1 for quadratics.
+    Moudgil et al. 2026 (Celo2) draw one c for the whole problem, between 0.001 and 1,000: a
+    `limit` of 6.9. Each instance draws a new c.
 
     Args:
         problem: The inner problem; its parameters are c * x.
         limit: Largest |log c| [3.0].
+        level: What has a c of its own: "parameter", each coordinate; "tensor"; or "global", one
+            c for the whole problem ["parameter"].
     """
 
-    def __init__(self, problem: Problem, limit: Positive = 3.0) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        limit: Positive = 3.0,
+        level: Literal["parameter", "tensor", "global"] = "parameter",
+    ) -> None:
         super().__init__(problem)
         self.limit = limit
+        self.level = level
 
     def init(self, seed: int) -> Instance:
-        """See `Problem.init`; model_state is c for each parameter, then the inner one."""
+        """See `Problem.init`; model_state is c for each tensor, then the inner one."""
         inner, rng = self.problem.init(seed), self.generator(seed)
-        scales = [
-            tf.constant(np.exp(rng.uniform(-self.limit, self.limit, p.shape)), p.dtype)
-            for p in inner.params
-        ]
+
+        def draw(shape: Sequence[int]) -> np.ndarray:
+            return np.exp(rng.uniform(-self.limit, self.limit, shape))
+
+        whole = draw([]) if self.level == "global" else None
+
+        def scale(shape: Sequence[int]) -> np.ndarray:
+            if whole is not None:
+                return whole
+            return draw([] if self.level == "tensor" else shape)
+
+        scales = [tf.constant(scale(p.shape), p.dtype) for p in inner.params]
         params = [p / c for p, c in zip(inner.params, scales, strict=True)]
         return Instance(params, [*scales, *inner.model_state])
 

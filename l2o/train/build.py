@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from l2o.optimizer.saved import Saved, packed, unpacked
 from l2o.problems import Problem, ProblemSpec
 from l2o.train.distributed.devices import Replicas
 from l2o.train.estimators import ESTIMATORS
+from l2o.train.families import members_of
 from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.runs.directory import SOURCE
@@ -137,10 +139,15 @@ def build_problem(spec: Mapping[str, Any], path: str) -> Problem:
 
 
 def _problem_specs(config: Mapping[str, Any], section: str) -> list[ProblemSpec]:
+    """Returns the specs of a section's problems; equal ones are one object."""
+    known: dict[str, ProblemSpec] = {}
     specs = []
-    for i, spec in enumerate(config[section]):
-        specs.append(_problem_spec(spec))
-        _built(specs[-1], f"{section}/{i}")
+    for path, spec in members_of(config, section):
+        content = json.dumps(spec, sort_keys=True)
+        if content not in known:
+            known[content] = _problem_spec(spec)
+            _built(known[content], path)
+        specs.append(known[content])
     return specs
 
 

@@ -16,6 +16,7 @@ from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.registry import Registry
 from l2o.train.distributed.cluster import Distribute
 from l2o.train.estimators import ESTIMATORS
+from l2o.train.families import DRAWS, SAMPLE, resolve_family
 from l2o.train.losses.base import LossArgs
 from l2o.train.outer.training import Training
 from l2o.train.strategies import STRATEGIES
@@ -131,7 +132,8 @@ def resolve_problem(spec: Any, path: str) -> dict[str, Any]:
     """Checks a problem's spec and writes every default out.
 
     Args:
-        spec: `{"target", "args", "kwargs", "wrappers"}`, JSON values.
+        spec: `{"target", "args", "kwargs", "wrappers"}`, JSON values; of a family also
+            `{"sample", "draws"}`.
         path: Where it stands in a config (`problems/0`); "" if its options are typed without
             a path, as on the command line of evaluate.py.
 
@@ -145,13 +147,30 @@ def resolve_problem(spec: Any, path: str) -> dict[str, Any]:
             f"expected a list of wrappers; got {json.dumps(wrappers)}", f"{path}/wrappers"
         )
     return {
-        **_resolve_target(spec, path, PROBLEMS, ("wrappers",)),
+        **_resolve_family(spec, path),
         "wrappers": [
             # The first argument of a wrapper is the problem itself.
             _resolve_target(wrapper, f"{path}/wrappers/{i}", WRAPPERS, skip=1)
             for i, wrapper in enumerate(wrappers)
         ],
     }
+
+
+def _resolve_family(spec: dict[str, Any], path: str) -> dict[str, Any]:
+    """Returns what a problem's spec says of its target, and of the options that are drawn."""
+    resolved = _resolve_target(spec, path, PROBLEMS, ("wrappers", SAMPLE, DRAWS))
+    target = PROBLEMS.find(spec["target"])
+    family = resolve_family(spec, options_of(target), path)
+    given = [*list(inspect.signature(target).parameters)[: len(resolved["args"])]]
+    given += spec.get("kwargs", {})
+    for name in family.get(SAMPLE, {}):
+        if name in given:
+            raise UserError(
+                f"{name} has a value too; expected either a value or a distribution",
+                f"{path}/{SAMPLE}/{name}",
+            )
+    kwargs = {k: v for k, v in resolved["kwargs"].items() if k not in family.get(SAMPLE, {})}
+    return {**resolved, "kwargs": kwargs, **family}
 
 
 def _top(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,9 @@ class Runner:
                     self.seed, seeds.TRAINING, period.stage, period.period, turn, index
                 )
                 steps = sum(unroll.steps for unroll in done)
+                place = self._place(index)
+                # The first unroll of a problem takes long: it is compiled.
+                report(f"{place}step {steps}", 0)
                 for unroll in training.train(
                     index, rng, period.draw_length, p_teacher, self.strategy.horizon
                 ):
@@ -163,8 +166,8 @@ class Runner:
                     # The gradients of a period would take too much memory.
                     done.append(unroll._replace(gradient=None))
                     steps += unroll.steps
-                    report(f"step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
-                report(f"step {steps}", 1)
+                    report(f"{place}step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
+                report(f"{place}step {steps}", 1)
         return Row(
             stage=period.stage,
             period=period.period,
@@ -180,6 +183,10 @@ class Runner:
             gradient_norm=signal.norm,
             signal_to_noise=signal.to_noise,
         )
+
+    def _place(self, index: int) -> str:
+        count = len(self.training.problems)
+        return f"problem {index + 1} of {count}, " if count > 1 else ""
 
     def _validate(self, period: Period, report: Callable[[str, int], None]) -> float:
         losses: list[float] = []

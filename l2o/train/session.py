@@ -14,6 +14,7 @@ from l2o.signals import stoppable
 from l2o.train.build import build_strategy, build_training
 from l2o.train.distributed.cluster import join
 from l2o.train.distributed.devices import Replicas
+from l2o.train.families import DRAWS
 from l2o.train.resolve import resolve_config, top_option
 from l2o.train.runner import Runner
 from l2o.train.runs.board import FOLDER, Board
@@ -150,5 +151,7 @@ def _names(config: Mapping[str, Any]) -> str:
     names = []
     for problem in config["problems"]:
         dataset = problem["kwargs"].get("dataset")
-        names.append(f"{problem['target']} ({dataset})" if dataset else problem["target"])
+        name = f"{problem['target']} ({dataset})" if dataset else problem["target"]
+        # All members are listed in members.json.
+        names.append(f"{problem[DRAWS]} drawn of {name}" if DRAWS in problem else name)
     return ", ".join(names)

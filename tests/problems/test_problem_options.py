@@ -29,6 +29,21 @@ def _(run):
     assert run.first.start.shape == (3,)
 
 
+def drawn(draws):
+    sample = {"target": "Quadratic", "sample": {"dimensions": {"choice": [3]}}, "draws": draws}
+    return f"problems={json.dumps([sample])}"
+
+
+@cases.add("problems/<i>/sample", drawn(1))
+def _(run):
+    assert [step.start.shape for step in run.trained] == [(3,)]
+
+
+@cases.add("problems/<i>/draws", drawn(4))
+def _(run):
+    assert [step.start.shape for step in run.trained] == [(3,)] * 4
+
+
 SCALED_AND_NOISY = [{"target": "RandomScaling"}, {"target": "GradientNoise"}]
 
 
@@ -76,6 +91,16 @@ for _name, _given in (
         wrapped({"target": "RandomScaling", **_given}),
         check=scales_half_as_far,
     )
+
+
+@cases.add(
+    "problems/<i>/wrappers/<j>/kwargs/level",
+    wrapped({"target": "RandomScaling", "kwargs": {"level": "global"}}),
+)
+def _(run):
+    c = run.first.before.model_state[0]
+    assert c.shape == ()
+    assert close(run.first.start * c, base(run).first.start)
 
 
 def convex(**kwargs):

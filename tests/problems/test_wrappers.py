@@ -73,6 +73,28 @@ def test_scaling_starts_where_the_inner_problem_does(mlp):
         np.testing.assert_allclose(g, c * inner_g, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("level", ["tensor", "global"])
+def test_scaling_of_a_tensor_or_of_the_whole_problem(mlp, level):
+    problem = RandomScaling(mlp, limit=6.9, level=level)
+    instance, inner = problem.init(5), mlp.init(5)
+    scales = np.array(instance.model_state[:4])
+    assert scales.shape == (4,)
+    assert len(set(scales)) == (1 if level == "global" else 4)
+    for x, c, inner_x in zip(instance.params, scales, inner.params, strict=True):
+        np.testing.assert_allclose(x * c, inner_x, rtol=1e-6)
+    batch = tuple(b[0] for b in mlp.batches(0, 0, 1))
+    loss, grads, after = gradients(problem, instance, batch)
+    inner_loss, inner_grads, _ = gradients(mlp, inner, batch)
+    np.testing.assert_allclose(loss, inner_loss, rtol=1e-5)
+    for g, c, inner_g in zip(grads, scales, inner_grads, strict=True):
+        np.testing.assert_allclose(g / c, inner_g, rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(after[:4], scales)
+    # Log-uniform over instances.
+    logs = np.log([problem.init(seed).model_state[0] for seed in range(60)])
+    assert -6.9 < logs.min() < -5 < 5 < logs.max() < 6.9
+    assert np.std(logs) == pytest.approx(6.9 / 3**0.5, rel=0.2)
+
+
 def test_scaling_is_log_uniform_and_coordinatewise():
     problem = RandomScaling(Quadratic(1000), limit=2.0)
     (c, *inner_state) = problem.init(0).model_state

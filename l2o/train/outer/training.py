@@ -38,6 +38,11 @@ def _problems(specs: Sequence[ProblemSpec | Problem], path: str) -> list[Problem
     expect(Sequence, specs, path)
     problems: list[Problem] = []
     for i, spec in enumerate(specs):
+        # What a family has drawn twice is the same object, and is compiled once.
+        earlier = next((k for k in range(i) if specs[k] is spec), None)
+        if earlier is not None:
+            problems.append(problems[earlier])
+            continue
         problem = spec.build() if isinstance(spec, ProblemSpec) else spec
         expect(Problem, problem, f"{path}/{i}")
         check_problem(problem)
@@ -208,7 +213,12 @@ class Training:
                 )
             return step
 
-        self.steps = [meta_step(problem) for problem in self.problems]
+        self.steps: list[MetaStep] = []
+        for i, problem in enumerate(self.problems):
+            first = self.problems.index(problem)
+            # Teachers belong to a place in the list.
+            shared = first < i and not p_teacher
+            self.steps.append(self.steps[first] if shared else meta_step(problem))
         own_problems = _problems(validation_problems, "validation_problems")
         self.validation_problems = own_problems or self.problems
         # `validate` needs a carry as state, which only the default estimator has.

@@ -20,6 +20,7 @@ from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.options import options_of
 from l2o.plain import respelled
 from l2o.problems import Problem, ProblemSpec
+from l2o.train.families import members_of
 from l2o.train.runs.description import describe, is_data
 from l2o.train.runs.differences import WHERE, Plan, differing, leaves
 from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
@@ -181,7 +182,7 @@ def _account_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
                 s["kwargs"],
                 [ProblemSpec(w["target"], w["args"], w["kwargs"]) for w in s["wrappers"]],
             )
-            for s in config[section]
+            for _, s in members_of(config, section)
         ]
         return describe([spec.build() for spec in specs])
 

@@ -9,6 +9,7 @@ from typing import Any
 from l2o.errors import UserError
 from l2o.optimizer.saved import Saved, digest
 from l2o.shell import command, operand
+from l2o.train.families import SECTIONS, has_families, members_of
 from l2o.train.runs.differences import WHERE, Plan, differing
 from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
 
@@ -118,6 +119,10 @@ class Claim:
         if self.initial:
             self.run.write_initial(self.initial)
         if config:
+            if has_families(config):
+                self.run.write_members(
+                    {section: [m for _, m in members_of(config, section)] for section in SECTIONS}
+                )
             self.run.write_config(config)
         self.run.remove_initial(keep=self.config[SHA256])
 

@@ -74,6 +74,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.account_path = self.path / "account.json"
+        self.members_path = self.path / "members.json"
         self.summary_path = self.path / "summary.csv"
         self.log_path = self.path / "log.csv"
         self._checkpoints = self.path / "checkpoints"
@@ -120,7 +121,7 @@ class RunDirectory:
     def _tidy(self) -> None:
         with os_errors_told(f"cannot write {self.path}"):
             # The path itself may be a link: its user has chosen it.
-            names = ["config.json", "account.json", "summary.csv", INITIAL]
+            names = ["config.json", "account.json", "members.json", "summary.csv", INITIAL]
             remove_temporary(self.path.resolve(), names)
             remove_temporary(self._checkpoints, ["stage_*_period_*.npz"])
 
@@ -131,6 +132,17 @@ class RunDirectory:
             UserError: If the directory cannot be made or written.
         """
         self._write_json(self.config_path, config)
+
+    def write_members(self, members: Mapping[str, Any]) -> None:
+        """Writes the problems that were drawn from families; for people, nothing reads it.
+
+        Args:
+            members: Per section of the config, the specs of its problems.
+
+        Raises:
+            UserError: If the directory cannot be made or written.
+        """
+        self._write_json(self.members_path, members)
 
     def write_account(self, account: Mapping[str, Any]) -> None:
         """Writes the account of a run from Python.
