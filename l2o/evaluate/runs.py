@@ -27,6 +27,8 @@ EVALUATION_BATCH = 2048
 MODELS_AT_ONCE = 16
 SMALL_MODELS_AT_ONCE = 64
 SMALL_MODEL = 10_000
+# Muon's steps are so many operations that tracing them for each model takes most of the time.
+MUONS_AT_ONCE = 5
 # Steps between two calls of `on_steps`.
 CHUNK = 50
 
@@ -192,6 +194,8 @@ class _Trainer:
             if Gradient.SPARSE in kinds:
                 # Such models are trained one after the other, and one is traced sooner than many.
                 return 1
+        if type(optimizer).__name__ == "Muon":
+            return MUONS_AT_ONCE
         size = sum(p.shape.num_elements() for p in params)
         small = size <= SMALL_MODEL and is_elementwise(optimizer)
         return SMALL_MODELS_AT_ONCE if small else MODELS_AT_ONCE

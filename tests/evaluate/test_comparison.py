@@ -4,9 +4,10 @@ import pytest
 import l2o
 from l2o.evaluate import comparison as module
 from l2o.evaluate import metrics, run, sweep
-from l2o.evaluate.baselines import BASELINES, TUNING_SEEDS, best_rate
+from l2o.evaluate.baselines import TUNING_SEEDS, best_rate
 from l2o.evaluate.cache import Cache
 from l2o.evaluate.comparison import compare, probed
+from l2o.evaluate.protocol import Protocol
 from l2o.evaluate.suites import Case, resolved
 from l2o.problems import Quadratic, mlp_classifier
 
@@ -51,12 +52,12 @@ def test_learned_ones_and_tuned_baselines_train_the_same_seeds(compared, problem
     found, told = compared
     assert list(found.learned) == ["one", "two"]
     kinds = [label.split()[0] for label in found.baselines]
-    assert kinds == [baseline.label for baseline in BASELINES]
+    assert kinds == list(Protocol().baselines)
     for label, optimizer in optimizers.items():
         expected = run(problem, optimizer, 4, [0, 1])
         np.testing.assert_allclose(found.learned[label].run.losses, expected.losses, rtol=1e-5)
         assert found.learned[label].rates is None
-    for baseline, (label, entry) in zip(BASELINES, found.baselines.items(), strict=True):
+    for baseline, (label, entry) in zip(Protocol().chosen(), found.baselines.items(), strict=True):
         rate = best_rate(entry.rates)
         assert label == f"{baseline.label} {rate:g}"
         assert found.rate_of(baseline.label) == rate

@@ -16,9 +16,8 @@ import pytest
 import l2o
 from l2o.errors import UserError
 from l2o.evaluate import comparison, session, suites
-from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.evaluation import Request
-from l2o.evaluate.report import writing
+from l2o.evaluate.protocol import PROTOCOLS, Protocol
 from l2o.evaluate.session import evaluate
 from tests.evaluate.recompute import recompute
 from tests.evaluate.report.reader import Reader
@@ -44,11 +43,9 @@ def printed_by(request):
 @pytest.fixture(autouse=True, scope="module")
 def _two_baselines_and_no_clock():
     """All of them are tuned in test_comparison.py, and timed in test_timing.py."""
-    some = [one for one in BASELINES if one.label in ("SGD", "Adam")]
+    few = Protocol(("SGD", "Adam"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "BASELINES", some)
-        patch.setattr(session, "BASELINES", some)
-        patch.setattr(writing, "BASELINES", some)
+        patch.setitem(PROTOCOLS.entries, "default", few)
         patch.setattr(
             comparison, "relative_times", lambda problem, them, unit: dict.fromkeys(them, 1.0)
         )
@@ -76,7 +73,7 @@ def test_all_of_it_is_written_where_the_first_one_is(evaluated):
     assert {p.name for p in (cwd / "dm-digits/eval").iterdir()} == {
         "mlp_classifier.json", "mlp_classifier.npz", "conv_classifier.json",
         "conv_classifier.npz", "comparison.png", "comparison-ratios.png",
-        "comparison-updates.png",
+        "comparison-updates.png", "comparison-profile.png", "comparison-overall.json",
     }  # fmt: skip
     assert {p.name for p in cwd.iterdir()} == {"dm-digits", "cache"}
     assert "dm-digits/report.html is written" in printed
@@ -128,11 +125,11 @@ def test_the_report_has_all_of_it(evaluated):
     page = (cwd / "dm-digits/report.html").read_text()
     read = Reader(page)
     text = " ".join(read.text)
-    assert len([row for row in read.all("tr") if row.get("class") == "learned"]) == 4
+    assert len([row for row in read.all("tr") if row.get("class") == "learned"]) == 6
     best = result(cwd, "mlp_classifier")
     mean = best["optimizers"][best["best_baseline"]]["measures"]["train_loss"]["mean"]
     assert f"{best['best_baseline']}: {mean:.3g}" in text
-    assert len(read.all("img")) == 3, "a run that is not there has no meta-training"
+    assert len(read.all("img")) == 4, "a run that is not there has no meta-training"
     assert "Meta-training" not in text
     for name in ("mlp_classifier", "conv_classifier"):
         for label, one in result(cwd, name)["optimizers"].items():

@@ -116,8 +116,8 @@ def compared(learned, adam, **more):
 def test_a_comparison_is_a_row_for_each_optimizer():
     titles, mine, other, sgd, adam = tables.rows(compared([0.5, 1.0], [1.0, 2.0]))
     assert titles == [
-        "optimizer", "ratio to best", "train loss", "train acc", "test loss", "test acc",
-        "log-loss", "steps to 1.5", "diverged", "time",
+        "optimizer", "ratio to best", "test ratio", "train loss", "train acc", "test loss",
+        "test acc", "log-loss", "steps to 1.5", "speed-up", "in time", "diverged", "time",
     ]  # fmt: skip
     row = dict(zip(titles, mine, strict=True))
     assert row["ratio to best"] == "0.50 [0.50, 0.50]"
@@ -156,7 +156,9 @@ def test_one_seed_has_no_spread():
 
 def test_a_terminal_gets_less_and_sees_what_diverged():
     titles, *_ = tables.rows(compared([0.5, 1.0], [1.0, 2.0]), brief=True)
-    assert titles == ["optimizer", "ratio to best", "train loss", "test loss", "test acc", "time"]
+    assert titles == [
+        "optimizer", "ratio to best", "train loss", "test loss", "test acc", "speed-up", "time",
+    ]  # fmt: skip
     titles, mine, *_ = tables.rows(compared([0.5, np.nan], [1.0, 2.0]), brief=True)
     row = dict(zip(titles, mine, strict=True))
     assert row["ratio to best"] == "diverged"
