@@ -20,6 +20,7 @@ from l2o.problems import (
     mlp_classifier,
 )
 from tests import odd_problems
+from tests.evaluate.fitting import fitted
 
 
 @pytest.fixture(scope="module")
@@ -188,26 +189,6 @@ def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem,
     assert told == [(2 * 4, pytest.approx(got.losses[:, -1].mean()))]
     for a, b in zip(before, learned.network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def fitted(problem, optimizer, steps, seed):
-    """Losses and final weights of `fit` on what `run` trains a model on."""
-    rng = seeding.generator(seed, seeding.EVALUATION)
-    model = problem.model(seeding.draw(rng))
-    model.compile(optimizer=optimizer, loss=problem.loss)
-    examples = problem.dataset.train.take(problem.indices(seeding.draw(rng), 0, steps).reshape(-1))
-    losses = []
-
-    class EachBatch(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            self.model.reset_metrics()
-
-        def on_train_batch_end(self, batch, logs=None):
-            losses.append(logs["loss"])
-
-    options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
-    model.fit(*examples, batch_size=problem.batch_size, **options)
-    return losses, model.evaluate(*problem.dataset.train.all(), verbose=0)
 
 
 CLIPPED = {"learning_rate": 0.5, "global_clipnorm": 0.01}

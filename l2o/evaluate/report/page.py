@@ -62,9 +62,9 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
             f"{WINDOW} mini-batch losses is at most the target: the final loss of the best "
             "baseline (*), unless another target was given. Speed-up is the number of Adam's "
             "steps to the optimizer's final loss, divided by the optimizer's own, on the median "
-            "curves of mini-batch losses; it has a > if Adam does not get there at all. In time, steps are weighted "
-            "with their time. A model that ends above its first loss has diverged. Time is that "
-            "of a step of one model, relative to Adam.",
+            "curves of mini-batch losses; it has a > if Adam does not get there at all. In time, "
+            "steps are weighted with their time. A model that ends above its first loss has "
+            "diverged. Time is that of a step of one model, relative to Adam.",
             *(part for one in found for part in _measures(one)),
         ],
         _tuned_title(evaluation): [_how_tuned(evaluation), html.Table(_tuning(found))],

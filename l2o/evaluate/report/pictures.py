@@ -15,8 +15,10 @@ from l2o.evaluate.probe import Probe
 from l2o.evaluate.runs import Run
 from l2o.train.runs.summary import Row, best_row
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart too.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, which colour-blind readers can tell apart too; its yellow is darker here.
+COLOURS = (
+    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8200",
+)  # fmt: skip
 # Runs beyond the number of colours repeat the colours in another line style.
 STYLES = ("-", "--", ":")
 BAND = (10, 90)
@@ -133,7 +135,7 @@ def ratios(
     marks = (0.25, 0.5, 1, 2, 4)
     bar.set_ticks(list(marks), labels=[f"{mark:g}" for mark in marks], minor=False)
     bar.ax.minorticks_off()
-    bar.set_label("training loss / best", fontsize=9)
+    bar.set_label("loss / best" if tested else "training loss / best", fontsize=9)
     _save(figure, path)
 
 
@@ -187,7 +189,7 @@ def profiles(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
         y = y + 0.004 * (i - len(optimizers) / 2)
         axes.step(
             x, y, where="post", color=COLOURS[i % len(COLOURS)], lw=1.8,
-            ls=STYLES[i // len(COLOURS) % len(STYLES)], label=_plain(label),
+            ls=STYLES[i // len(COLOURS) % len(STYLES)], label=_plain(label), zorder=3 - 0.01 * i,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlim(1, LARGEST_FACTOR)
