@@ -2,17 +2,18 @@
 
 import os
 
-from config.command_line import Parser, begin, natural, positive, positive_number, run
+from config import command_line as line
+from config.command_line import natural, positive
+from config.command_line import positive_number as number
 from config.overrides import merge_overrides
 
 
 def main() -> None:
     """Parses, loads, runs, reports."""
-    parser = Parser(
-        "Train models with learned optimizers, and with SGD, momentum, RMSprop, Adam and AdamW at "
-        "their best learning rates.",
+    parser = line.Parser(
+        "Train models with learned optimizers, and with Keras' optimizers at their best settings.",
         "python evaluate.py weights/ --problem mlp_classifier activation=relu layers=[20,20]\n"
-        "  python evaluate.py weights/ rnnprop-digits --suite generalization",
+        "  python evaluate.py weights/ rnnprop-digits --suite generalization --protocol tuned",
     )
     parser.add_argument(
         "words",
@@ -22,23 +23,22 @@ def main() -> None:
     )
     parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
     parser.add_argument(
-        "--suite",
-        metavar="NAME",
-        help="problems by name: dm, generalization, refutation, rnnprop, scale",
+        "--suite", metavar="NAME", help="dm, generalization, refutation, rnnprop or scale"
     )
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
-    parser.add_argument("--target", type=positive_number, help="count the steps until this loss")
+    parser.add_argument("--target", type=number, help="count the steps until this loss")
     parser.add_argument("--output", metavar="DIRECTORY", help="for the report [the first one]")
     parser.add_argument("--period", type=natural, help="period whose weights to take [the best]")
     parser.add_argument("--stage", type=natural, help="stage of that period, if there are stages")
+    line.add_protocol(parser)
     args = parser.parse_intermixed_args()
     given = [word for word in args.words if "=" not in word or os.path.isdir(word)]
     options = merge_overrides({}, [word for word in args.words if word not in given])
     if not given:
         parser.error("expected a DIRECTORY")
 
-    begin(args)
+    line.begin(args)
     from l2o.evaluate.session import Request, evaluate
 
     flags = {name: value for name, value in vars(args).items() if name in Request._fields}
@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    line.run(main)

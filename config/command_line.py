@@ -42,6 +42,35 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of evaluate.py that say how optimizers are made comparable."""
+    group = parser.add_argument_group(
+        "protocol", "how optimizers are made comparable; a flag overrides the protocol's choice"
+    )
+    group.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="default (baselines tuned, no schedule), or tuned (learned optimizers and strong "
+        "baselines tuned, warm-up and cosine schedule for all) [default]",
+    )
+    group.add_argument(
+        "--tune-learned",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="tune the learning rate of learned optimizers too",
+    )
+    group.add_argument(
+        "--schedule", metavar="NAME", help="for all optimizers: constant, cosine, warmup_cosine"
+    )
+    group.add_argument(
+        "--baselines",
+        metavar="A,B",
+        help="some of SGD, Momentum, RMSprop, Adam, AdamW, AdamW2D, Lion, Muon, Nadam; Adam is "
+        "always one",
+    )
+    group.add_argument("--tuning-seeds", type=positive, help="models for each setting [--seeds]")
+
+
 def positive(text: str) -> int:
     """Argument type: an integer of at least 1."""
     value = int(text)

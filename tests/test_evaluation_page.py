@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from l2o.evaluate import metrics, timing
-from l2o.evaluate.baselines import BASELINES, FIRST, LAST, TUNING_SEEDS, rate
+from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, TUNING_SEEDS, rate
+from l2o.evaluate.protocol import PROTOCOLS
 from l2o.evaluate.report import tables
+from l2o.evaluate.schedules import SCHEDULES
 from l2o.evaluate.suites import SUITES
 from tests.pages import run
 
@@ -38,10 +40,23 @@ def test_it_names_every_problem_of_every_suite():
 
 
 def test_its_numbers_are_those_of_the_code():
-    assert ", ".join(f"{rate(k):g}" for k in range(FIRST, LAST + 1)) in TEXT
+    for grid in (RATES, LEARNED_RATES):
+        assert ", ".join(f"{rate(k):g}" for k in grid) in TEXT
     assert f"from {TUNING_SEEDS:,}" in TEXT
-    for baseline in BASELINES:
+    assert set(BASELINES.entries) == {
+        name for row in names_in("| baseline | what |", 1) for name in row
+    }
+    for baseline in BASELINES.entries.values():
         assert f"`{baseline.kind}`" in TEXT
+    decays = BASELINES.entries["AdamW2D"].weight_decays
+    assert ", ".join(f"{decay:g}" for decay in decays) in TEXT
+    for name, protocol in PROTOCOLS.entries.items():
+        (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `{name}` "))
+        assert ", ".join(protocol.baselines) in row
+        assert f"`{protocol.schedule}`" in row
+    assert [name for row in names_in("| schedule | what |", 1) for name in row] == [
+        *SCHEDULES.entries
+    ]
     for title in tables.TITLES.values():
         assert title in TEXT
     assert f"Means below {metrics.LEAST_LOSS:g}" in TEXT

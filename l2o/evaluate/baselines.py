@@ -1,4 +1,4 @@
-"""The baselines: Keras' own optimizers, each at its best learning rate."""
+"""The baselines, which are Keras' own optimizers, and the tuning of learning rates."""
 
 from __future__ import annotations
 
@@ -10,31 +10,63 @@ import keras
 import numpy as np
 
 from l2o.evaluate.runs import sweep
+from l2o.evaluate.schedules import Rate
 from l2o.problems import Problem
+from l2o.registry import Registry
 
 
 class Baseline(NamedTuple):
-    """A Keras optimizer: its label in tables, its class, and all options but the learning rate."""
+    """A Keras optimizer.
+
+    label: Its name in tables.
+    kind: Its class.
+    options: All options but those that are tuned.
+    weight_decays: The weight decays that are tuned with the learning rate; empty: only the
+        learning rate is tuned.
+    """
 
     label: str
     kind: str
     options: dict[str, Any]
+    weight_decays: tuple[float, ...] = ()
 
-    def create(self, learning_rate: float) -> keras.optimizers.Optimizer:
-        """Returns a fresh optimizer."""
-        return getattr(keras.optimizers, self.kind)(learning_rate=learning_rate, **self.options)
+    def create(
+        self, learning_rate: Rate, weight_decay: float | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns a fresh optimizer.
+
+        Args:
+            learning_rate: A number or a schedule.
+            weight_decay: One of `weight_decays` [None: Keras' default].
+        """
+        decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+        kind = getattr(keras.optimizers, self.kind)
+        return kind(learning_rate=learning_rate, **self.options, **decay)
 
 
-BASELINES = (
-    Baseline("SGD", "SGD", {}),
-    Baseline("Momentum", "SGD", {"momentum": 0.9}),
-    Baseline("RMSprop", "RMSprop", {}),
-    Baseline("Adam", "Adam", {}),
-    Baseline("AdamW", "AdamW", {}),
+BASELINES: Registry[Baseline] = Registry(
+    "baseline",
+    {
+        one.label: one
+        for one in (
+            Baseline("SGD", "SGD", {}),
+            Baseline("Momentum", "SGD", {"momentum": 0.9}),
+            Baseline("RMSprop", "RMSprop", {}),
+            Baseline("Adam", "Adam", {}),
+            Baseline("AdamW", "AdamW", {}),
+            # Its grid has two dimensions. With a weight decay of 0 it is Adam.
+            Baseline("AdamW2D", "AdamW", {}, weight_decays=(0.0, 0.001, 0.01, 0.1, 1.0)),
+            Baseline("Lion", "Lion", {}),
+            Baseline("Muon", "Muon", {}),
+            Baseline("Nadam", "Nadam", {}),
+        )
+    },
 )
 
-# The grid has 1 and 3 times powers of 10. These are the numbers of its ends, 0.003 and 0.3.
-FIRST, LAST = -5, -1
+# The grids have 1 and 3 times powers of 10, by number: see `rate`. Baselines start with 0.003 to
+# 0.3, and learned optimizers, whose own rate is 1, with 0.03 to 3.
+RATES = range(-5, 0)
+LEARNED_RATES = range(-3, 2)
 # The grid is not extended beyond 1e-8 and 1e4.
 LEAST, MOST = -16, 8
 
@@ -49,18 +81,20 @@ def rate(number: int) -> float:
 
 def tune(
     problem: Problem,
-    baseline: Baseline,
+    create: Callable[[], keras.optimizers.Optimizer],
     steps: int,
     seeds: Sequence[int],
+    numbers: Sequence[int] = RATES,
     on_steps: Callable[[int, float], None] | None = None,
 ) -> dict[float, float]:
-    """Runs a baseline at each rate of a grid that grows until the best rate is inside it.
+    """Runs an optimizer at each rate of a grid that grows until the best rate is inside it.
 
     Args:
         problem: As for `run`.
-        baseline: The baseline to tune.
+        create: Returns a fresh optimizer. The rate multiplies its schedule, if it has one.
         steps: As for `run`.
         seeds: Seeds that the scores do not use.
+        numbers: The rates that the grid starts with, see `rate` [those of a baseline].
         on_steps: As for `run` [None].
 
     Returns:
@@ -68,11 +102,9 @@ def tune(
         diverged. See `best_rate`.
     """
     found: dict[int, float] = {}
-    due = list(range(FIRST, LAST + 1))
+    due = list(numbers)
     while due:
-        runs = sweep(
-            problem, lambda: baseline.create(1.0), [rate(k) for k in due], steps, seeds, on_steps
-        )
+        runs = sweep(problem, create, [rate(k) for k in due], steps, seeds, on_steps)
         found.update({k: float(np.mean(runs[rate(k)].train_loss)) for k in due})
         due = _missing(found)
     return {rate(k): found[k] for k in sorted(found)}

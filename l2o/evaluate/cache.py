@@ -25,8 +25,8 @@ UNRELATED = {
     "__init__.py", "errors.py", "progress.py", "registry.py", "shell.py", "signals.py",
     "version.py", "problems/contract.py",
     "disk/__init__.py", "disk/files.py", "disk/packing.py",
-    "evaluate/__init__.py", "evaluate/cache.py", "evaluate/comparison.py",
-    "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/session.py",
+    "evaluate/__init__.py", "evaluate/aggregate.py", "evaluate/cache.py", "evaluate/comparison.py",
+    "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/protocol.py", "evaluate/session.py",
     "evaluate/suites.py", "evaluate/sweeping.py",
 }  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -14,10 +15,12 @@ import tensorflow as tf
 
 from l2o.disk.packing import digest
 from l2o.evaluate import metrics
-from l2o.evaluate.baselines import BASELINES, TUNING_SEEDS, Baseline, best_rate, tune
+from l2o.evaluate.baselines import LEARNED_RATES, RATES, TUNING_SEEDS, best_rate, tune
 from l2o.evaluate.cache import Cache
 from l2o.evaluate.probe import Probe, probe
+from l2o.evaluate.protocol import Protocol
 from l2o.evaluate.runs import Run, run
+from l2o.evaluate.schedules import SCHEDULES, Rate
 from l2o.evaluate.suites import Case
 from l2o.evaluate.timing import relative_times
 from l2o.optimizer import TrainableOptimizer
@@ -27,20 +30,28 @@ from l2o.problems import KerasProblem, Problem
 PROBED_STEPS = 100
 
 Told = Callable[[str, int, float], None]
+# Makes an optimizer of a learning rate or schedule.
+Create = Callable[[Rate], keras.optimizers.Optimizer]
 
 
 class Entry(NamedTuple):
     """The results of an optimizer on a problem.
 
     run: Its run on the scored seeds.
-    rates: The mean final training loss of a baseline on the tuning seeds, by learning rate;
-        None for a learned optimizer, which is not tuned.
+    rates: The mean final training loss on the tuning seeds, by learning rate (at the best weight
+        decay, if that is tuned too); None for a learned optimizer that is not tuned.
     time: Wall-clock time of a step of one model, relative to that of Adam; NaN if it diverged.
+    weight_decays: `rates` by weight decay; empty if only the learning rate is tuned.
     """
 
     run: Run
     rates: dict[float, float] | None
     time: float
+    weight_decays: Mapping[float, dict[float, float]] = {}
+
+    def setting(self) -> str:
+        """Returns what was tuned, in words; nothing if nothing was."""
+        return "" if self.rates is None else _setting(self.rates, self.weight_decays)
 
 
 class Comparison(NamedTuple):
@@ -63,16 +74,40 @@ class Comparison(NamedTuple):
         """Returns all results by label, those of learned optimizers first."""
         return {**self.learned, **self.baselines}
 
+    def named(self) -> dict[str, Entry]:
+        """Returns all results; labels of baselines have no rate, which differs by problem."""
+        return {**self.learned, **{k.split(" ")[0]: entry for k, entry in self.baselines.items()}}
+
     def rate_of(self, baseline: str) -> float:
         """Returns the best learning rate of a baseline, given its name without a rate."""
-        names = [one.label for one in BASELINES]
-        rates = list(self.baselines.values())[names.index(baseline)].rates
+        rates = self.named()[baseline].rates
         assert rates is not None
         return best_rate(rates)
 
-    def ratio(self, label: str) -> metrics.Ratio:
-        """Returns the ratio of an optimizer's training loss to that of the best baseline."""
-        return metrics.ratio(self.entries()[label].run, self.baselines[self.best].run)
+    def best_by(self, measure: str) -> str:
+        """Returns the label of the baseline with the smallest mean of a measure of `Run`."""
+        means = {k: _or_inf(getattr(e.run, measure).mean()) for k, e in self.baselines.items()}
+        return min(means, key=lambda label: means[label])
+
+    def losses(self) -> list[str]:
+        """Returns which of "train_loss" and "test_loss" the problem has."""
+        runs = [entry.run for entry in self.entries().values()]
+        tested = not all(np.isnan(run.test_loss).all() for run in runs)
+        return ["train_loss", "test_loss"] if tested else ["train_loss"]
+
+    def ratio(self, label: str, measure: str = "train_loss") -> metrics.Ratio:
+        """Returns the ratio of an optimizer's loss to that of the best baseline by this loss.
+
+        Args:
+            label: As in `entries`.
+            measure: One of `losses` ["train_loss"].
+        """
+        other = self.best if measure == "train_loss" else self.best_by(measure)
+        return metrics.ratio(self.entries()[label].run, self.baselines[other].run, measure)
+
+    def speed_up(self, label: str) -> metrics.SpeedUp:
+        """Returns how many times as many steps Adam takes to the optimizer's final loss."""
+        return metrics.speed_up(self.entries()[label].run, self.named()["Adam"].run)
 
 
 def compare(
@@ -83,6 +118,7 @@ def compare(
     cache: Cache,
     target: float | None = None,
     on_steps: Told | None = None,
+    protocol: Protocol = Protocol(),  # noqa: B008  it cannot change
 ) -> Comparison:
     """Trains models with learned optimizers and with the baselines, and compares them.
 
@@ -90,13 +126,16 @@ def compare(
         case: The problem and the number of steps.
         problem: The problem of the case.
         learned: The learned optimizers by label.
-        seeds: Number of models that each optimizer trains; tuning trains as many others.
+        seeds: Number of models that each optimizer trains.
         cache: Results that were computed before; new results are added.
         target: A loss for `metrics.steps_to`; None: the final loss of the best baseline [None].
         on_steps: Called with a label and the arguments of `on_steps` of `run` [None].
+        protocol: The baselines, what is tuned, and the schedule [the default one].
     """
     about = {**_what(case, problem), "steps": case.steps}
-    score, tuning = range(seeds), range(TUNING_SEEDS, TUNING_SEEDS + seeds)
+    score = range(seeds)
+    tuning = range(TUNING_SEEDS, TUNING_SEEDS + (protocol.tuning_seeds or seeds))
+    schedule = SCHEDULES.find(protocol.schedule)
 
     def told(label: str) -> Callable[[int, float], None] | None:
         return None if on_steps is None else lambda count, loss: on_steps(label, count, loss)
@@ -111,30 +150,61 @@ def compare(
         values = [found[name] for name in Run._fields[:-1]]
         return Run._make([*values, float(found["seconds"])])
 
-    def tuned(baseline: Baseline) -> dict[float, float]:
-        key = {"tune": about, "optimizer": _content(baseline.create(1.0)), "seeds": list(tuning)}
+    def tuned(label: str, create: Create, numbers: Sequence[int]) -> dict[float, float]:
+        def fresh() -> keras.optimizers.Optimizer:
+            return create(schedule(1.0, case.steps))
+
+        key = {"tune": about, "optimizer": _content(fresh()), "seeds": list(tuning)}
         found = cache.get(key)
         if found is None:
-            rates = tune(problem, baseline, case.steps, tuning, told(f"tuning {baseline.label}"))
+            on = told(f"tuning {label}")
+            rates = tune(problem, fresh, case.steps, tuning, numbers, on)
             found = {"rates": np.array(list(rates)), "means": np.array(list(rates.values()))}
             cache.put(key, found)
         return dict(zip(found["rates"].tolist(), found["means"].tolist(), strict=True))
 
-    optimizers: dict[str, keras.optimizers.Optimizer] = dict(learned)
-    rates: dict[str, dict[float, float]] = {}
-    for baseline in BASELINES:
-        means = tuned(baseline)
-        label = f"{baseline.label} {best_rate(means):g}"
-        optimizers[label], rates[label] = baseline.create(best_rate(means)), means
+    optimizers: dict[str, keras.optimizers.Optimizer] = {}
+    rates: dict[str, dict[float, float] | None] = {}
+    decays: dict[str, dict[float, dict[float, float]]] = {}
+    for label, optimizer in learned.items():
+        create = partial(with_rate, optimizer)
+        means = tuned(label, create, LEARNED_RATES) if protocol.tune_learned else None
+        own = best_rate(means) if means else 1.0
+        is_its_own = means is None and protocol.schedule == "constant"
+        optimizers[label] = optimizer if is_its_own else create(schedule(own, case.steps))
+        rates[label] = means
+    for baseline in protocol.chosen():
+        by_decay = {
+            decay: tuned(baseline.label, partial(baseline.create, weight_decay=decay), RATES)
+            for decay in baseline.weight_decays or (None,)
+        }
+        decay = min(by_decay, key=lambda k: _least(by_decay[k]))
+        means = by_decay[decay]
+        others = {k: v for k, v in by_decay.items() if k is not None}
+        label = f"{baseline.label} {_setting(means, others)}"
+        optimizers[label] = baseline.create(schedule(best_rate(means), case.steps), decay)
+        rates[label], decays[label] = means, others
     runs = {label: scored(label, optimizer) for label, optimizer in optimizers.items()}
-    adam = next(label for label in rates if label.startswith("Adam "))
+    adam = next(label for label in decays if label.startswith("Adam "))
     times = _times(_what(case, problem), problem, optimizers, adam, cache)
-    entries = {label: Entry(runs[label], rates.get(label), times[label]) for label in runs}
-    baselines = {label: entries[label] for label in rates}
+    entries = {k: Entry(runs[k], rates[k], times[k], decays.get(k, {})) for k in runs}
+    baselines = {label: entries[label] for label in decays}
     best = min(baselines, key=lambda label: _or_inf(runs[label].train_loss.mean()))
     if target is None:
         target = metrics.target_of(runs[best])
     return Comparison(case, {k: entries[k] for k in learned}, baselines, best, target)
+
+
+def with_rate(optimizer: TrainableOptimizer, learning_rate: Rate) -> TrainableOptimizer:
+    """Returns a learned optimizer with another learning rate, a number or a schedule."""
+    config = {**optimizer.get_config(), "learning_rate": learning_rate}
+    return type(optimizer).from_config(config)
+
+
+def _setting(rates: dict[float, float], weight_decays: Mapping[float, dict[float, float]]) -> str:
+    """Returns the best rate and, if it was tuned too, the best weight decay, in words."""
+    decays = [decay for decay, own in weight_decays.items() if own == rates]
+    return f"{best_rate(rates):g}{f' wd {decays[0]:g}' if decays else ''}"
 
 
 def probed(case: Case, problem: Problem, optimizer: TrainableOptimizer, cache: Cache) -> Probe:
@@ -202,6 +272,10 @@ def _content(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     if "learned" in config:
         config["learned"] = hashlib.sha256(repr(config["learned"]).encode()).hexdigest()
     return {"class": type(optimizer).__name__, "config": config}
+
+
+def _least(means: Mapping[float, float]) -> float:
+    return min(_or_inf(mean) for mean in means.values())
 
 
 def _or_inf(value: float) -> float:

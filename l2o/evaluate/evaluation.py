@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.probe import Probe
+from l2o.evaluate.protocol import Protocol, protocol_of
 from l2o.evaluate.report import tables
 from l2o.evaluate.suites import Case
 from l2o.optimizer import TrainableOptimizer
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     stage: The stage of that period; None: see `RunDirectory.find`.
     target: Count the steps to this loss; None: to the final loss of the best baseline.
     output: The directory for the report; None: the first of `given`.
+    protocol, baselines, schedule, tune_learned, tuning_seeds: See `protocol_of`.
     """
 
     given: Sequence[str]
@@ -44,6 +46,17 @@ class Request(NamedTuple):
     stage: int | None = None
     target: float | None = None
     output: str | None = None
+    protocol: str | None = None
+    baselines: str | None = None
+    schedule: str | None = None
+    tune_learned: bool | None = None
+    tuning_seeds: int | None = None
+
+    def chosen(self) -> Protocol:
+        """Returns how optimizers are made comparable."""
+        return protocol_of(
+            self.protocol, self.baselines, self.schedule, self.tune_learned, self.tuning_seeds
+        )
 
     def operands(self) -> list[str]:
         """Returns the optimizers as arguments of a command."""
@@ -60,8 +73,14 @@ class Request(NamedTuple):
             "--stage": self.stage,
             "--target": self.target,
             "--output": None if self.output is None else operand(self.output),
+            "--protocol": self.protocol,
+            "--baselines": self.baselines,
+            "--schedule": self.schedule,
+            "--tuning-seeds": self.tuning_seeds,
         }
         words = ["python", "evaluate.py", *self.operands()]
+        if self.tune_learned is not None:
+            words.append("--tune-learned" if self.tune_learned else "--no-tune-learned")
         for flag, value in flags.items():
             words += [] if value is None else [flag, str(value)]
         for key, value in self.options.items():
@@ -119,14 +138,23 @@ class Evaluation(NamedTuple):
             return self.request.suite
         return self.found[0].case.name if len(self.found) == 1 else "comparison"
 
-    def overview(self) -> list[list[str]]:
-        """Returns a table of ratios, a row for each problem."""
+    def overview(self, measure: str = "train_loss") -> list[list[str]]:
+        """Returns a table of ratios, a row for each problem that has the loss.
+
+        Args:
+            measure: "train_loss" or "test_loss" ["train_loss"].
+        """
         rows = [["problem", "steps", *self.learned, "best baseline"]]
-        for one in self.found:
-            ratios = [tables.ratio_text(one.ratio(label)) for label in one.learned]
-            loss = one.baselines[one.best].run.train_loss.mean()
-            rows.append([one.case.name, f"{one.case.steps:,}", *ratios, f"{one.best}: {loss:.3g}"])
+        for one in self.measured(measure):
+            ratios = [tables.ratio_text(one.ratio(label, measure)) for label in one.learned]
+            best = one.best if measure == "train_loss" else one.best_by(measure)
+            loss = getattr(one.baselines[best].run, measure).mean()
+            rows.append([one.case.name, f"{one.case.steps:,}", *ratios, f"{best}: {loss:.3g}"])
         return rows
+
+    def measured(self, measure: str) -> list[Comparison]:
+        """Returns the comparisons whose problem has a loss, "train_loss" or "test_loss"."""
+        return [one for one in self.found if measure in one.losses()]
 
 
 def described(case: Case) -> str:

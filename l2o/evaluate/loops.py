@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
 
 from l2o.errors import UserError
 from l2o.inner import batched
@@ -26,7 +27,10 @@ class Loop(Protocol):
     """Trains models side by side; each call continues where the last one stopped."""
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
-        """Starts fresh models, each with its learning rate; None: the optimizer's own rate."""
+        """Starts fresh models, each with its learning rate; None: the optimizer's own rate.
+
+        If the optimizer has a schedule, a learning rate multiplies it.
+        """
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """Takes steps.
@@ -60,8 +64,8 @@ def loop_for(
         UserError: If the optimizer can only start from the model that it was built for.
     """
     optimizee: Optimizee = problem if models == 1 else Batched(problem, models)
-    if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer) and not rated:
-        return LearnedLoop(optimizee, optimizer, models)
+    if isinstance(optimizer, TrainableOptimizer) and _is_plain(optimizer):
+        return LearnedLoop(optimizee, optimizer, models, rated)
     params, model_state = problem.init(0)
     if models > 1 and {p.dtype for p in params} == {tf.float32} and is_elementwise(optimizer):
         kinds = problem.gradient_kinds(params, model_state, first_batch(problem))
@@ -72,7 +76,7 @@ def loop_for(
             f"{type(optimizer).__name__} keeps a copy of the parameters it was built with, so "
             "it cannot start from those of each seed: expected another optimizer"
         )
-    return KerasLoop(optimizee, optimizer, Instance(params, model_state))
+    return KerasLoop(optimizee, optimizer, Instance(params, model_state), rated)
 
 
 def first_batch(problem: Problem) -> Any:
@@ -85,28 +89,49 @@ class LearnedLoop:
 
     Args:
         optimizee: The models.
-        optimizer: An optimizer whose delta Keras does not modify, see `_is_plain`.
+        optimizer: An optimizer whose delta Keras only multiplies by the learning rate, see
+            `_is_plain`.
         models: Number of models.
+        rated: Whether `start` will get learning rates.
     """
 
-    def __init__(self, optimizee: Optimizee, optimizer: TrainableOptimizer, models: int) -> None:
+    def __init__(
+        self, optimizee: Optimizee, optimizer: TrainableOptimizer, models: int, rated: bool
+    ) -> None:
         self.optimizee = optimizee
         self.rule = Rule(optimizer)
         self.models = models
+        self._own = optimizer.get_config()["learning_rate"]
+        self._schedule = schedule_of(optimizer)
+        # With a factor of 1 the unroll has none.
+        self._has_factor = rated or self._own != 1
         self._unroll: Callable[..., Any] | None = None
 
     def start(self, instances: Sequence[Instance], learning_rates: Sequence[float] | None) -> None:
-        """See `Loop`; learning rates are not supported."""
-        assert learning_rates is None
+        """See `Loop`."""
+        if learning_rates is None:
+            learning_rates = [1.0 if self._schedule else self._own] * self.models
+        self._rates = tf.constant(
+            learning_rates if self.models > 1 else learning_rates[0], tf.float32
+        )
+        self._taken = tf.zeros([], tf.int32)
         # The default seed, as when Keras builds it, gives the same random initial state.
         specs, optimizer = batched.problem_of(self.optimizee).specs, self.rule.optimizer
         starts = [Carry(*one, optimizer.initial_state(specs(one.params))) for one in instances]
         self._carry = starts[0] if self.models == 1 else batched.stack(starts)
         self._alive = np.ones(self.models, bool)
 
-    def _trace(self, carry: Carry, batches: Any, steps: tf.Tensor) -> Any:
+    def _trace(self, start: Any, batches: Any, steps: tf.Tensor) -> Any:
+        carry, taken, rates = start
         first, _ = self.optimizee.objective(carry.params, carry.model_state, batch_at(batches, 0))
-        unroll = Unroll(self.rule, self.rule.values(), self.optimizee, carry, batches, steps)
+
+        def factor(i: tf.Tensor) -> tf.Tensor:
+            return rates * self._schedule(taken + i) if self._schedule else rates
+
+        unroll = Unroll(
+            self.rule, self.rule.values(), self.optimizee, carry, batches, steps,
+            multiplier=factor if self._has_factor else None,
+        )  # fmt: skip
         done = unroll.forward(references=False)
         # NumPy has no bfloat16.
         losses = tf.cast(first, tf.float32), tf.cast(done.objectives, tf.float32)
@@ -114,10 +139,10 @@ class LearnedLoop:
 
     def advance(self, batches: Any, steps: int) -> np.ndarray:
         """See `Loop`."""
-        self._unroll = self._unroll or traced_once(self._trace, self._carry, batches)
-        first, later, ran, self._carry = self._unroll(
-            self._carry, batches, tf.constant(steps, tf.int32)
-        )
+        start = (self._carry, self._taken, self._rates)
+        self._unroll = self._unroll or traced_once(self._trace, start, batches)
+        first, later, ran, self._carry = self._unroll(start, batches, tf.constant(steps, tf.int32))
+        self._taken += steps
         losses = np.concatenate(
             [np.reshape(first, [1, -1]), np.reshape(later, [steps, self.models])]
         )
@@ -144,12 +169,27 @@ class KerasLoop:
         optimizee: The models.
         optimizer: The optimizer to copy.
         like: One of the models; only shapes and dtypes matter.
+        rated: Whether `start` will get learning rates.
     """
 
     def __init__(
-        self, optimizee: Optimizee, optimizer: keras.optimizers.Optimizer, like: Instance
+        self,
+        optimizee: Optimizee,
+        optimizer: keras.optimizers.Optimizer,
+        like: Instance,
+        rated: bool,
     ) -> None:
-        self._each = PerOptimizee(lambda: _copy(optimizer), optimizee, like.params)
+        self._rates: list[keras.Variable] = []
+        schedule = schedule_of(optimizer) if rated else None
+
+        def create() -> keras.optimizers.Optimizer:
+            if schedule is None:
+                return _copy(optimizer)
+            self._rates.append(keras.Variable(1.0, dtype="float32"))
+            return _copy(optimizer, learning_rate=_Rates(self._rates[-1], schedule))
+
+        specs = batched.problem_of(optimizee).specs(like.params)
+        self._each = PerOptimizee(create, optimizee, specs)
         self._steps: Callable[..., Any] | None = None
         self._finish = tf.function(self._each.finish, autograph=False)
 
@@ -159,7 +199,10 @@ class KerasLoop:
         params, self._model_state = together
         self._each.put(params)
         self._each.reset()
-        if learning_rates is not None:
+        if learning_rates is not None and self._rates:
+            for variable, rate in zip(self._rates, learning_rates, strict=True):
+                variable.assign(rate)
+        elif learning_rates is not None:
             for optimizer, rate in zip(self._each.optimizers, learning_rates, strict=True):
                 optimizer.learning_rate = rate
 
@@ -200,11 +243,9 @@ class ElementwiseLoop:
         self._sizes = [shape.num_elements() for shape in self._shapes]
         self._models = models
         self._rates = keras.Variable(np.zeros((models, 1)), dtype="float32")
-        config = optimizer.get_config()
-        if rated:
-            # Keras' setter takes only one number, but a schedule may return a column.
-            config["learning_rate"] = _Rates(self._rates)
-        self._optimizer = type(optimizer).from_config(config)
+        # Keras' setter takes only one number, but a schedule may return a column.
+        own = {"learning_rate": _Rates(self._rates, schedule_of(optimizer))} if rated else {}
+        self._optimizer = _copy(optimizer, **own)
         self._all = keras.Variable(np.zeros((models, sum(self._sizes))), dtype="float32")
         self._optimizer.build([self._all])
         self._initial = [tf.convert_to_tensor(v.value) for v in self._optimizer.variables]
@@ -247,14 +288,20 @@ class ElementwiseLoop:
         return [Instance(*self._problem.join(*end)) for end in ends]
 
 
-class _Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that returns a column with a learning rate for each model."""
+class _Rates(LearningRateSchedule):
+    """A schedule that returns the values of a variable, or multiplies a schedule by them.
 
-    def __init__(self, rates: keras.Variable) -> None:
-        self._rates = rates
+    Args:
+        rates: A learning rate, or a column with one for each model.
+        schedule: The schedule to multiply [None].
+    """
+
+    def __init__(self, rates: keras.Variable, schedule: LearningRateSchedule | None = None) -> None:
+        self._rates, self._schedule = rates, schedule
 
     def __call__(self, step: Any) -> tf.Tensor:
-        return self._rates.value
+        rates = self._rates.value
+        return rates if self._schedule is None else rates * self._schedule(step)
 
 
 # Optimizers whose change of a coordinate depends only on that coordinate and on the step.
@@ -296,14 +343,29 @@ def _compiled(
     return traced_once(run, model_state, batches)
 
 
+def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule | None:
+    """Returns an optimizer's schedule; None: its learning rate is a number or a function."""
+    rate = optimizer.get_config()["learning_rate"]
+    if not isinstance(rate, dict):
+        return None
+    found = keras.optimizers.schedules.deserialize(rate)
+    return found if isinstance(found, LearningRateSchedule) else None
+
+
 def _is_plain(optimizer: TrainableOptimizer) -> bool:
-    """Returns whether all options of Keras (learning rate, clipping, ...) have their defaults."""
+    """Returns whether Keras' options but the learning rate (clipping, ...) have their defaults.
+
+    The learning rate is a number or a schedule.
+    """
     given, plain = optimizer.get_config(), keras.optimizers.Optimizer(1.0).get_config()
-    return all(given[key] == value for key, value in plain.items() if key != "name")
+    if not isinstance(given["learning_rate"], float) and schedule_of(optimizer) is None:
+        return False
+    ours = ("name", "learning_rate")
+    return all(given[key] == value for key, value in plain.items() if key not in ours)
 
 
-def _copy(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    return type(optimizer).from_config(optimizer.get_config())
+def _copy(optimizer: keras.optimizers.Optimizer, **options: Any) -> keras.optimizers.Optimizer:
+    return type(optimizer).from_config({**optimizer.get_config(), **options})
 
 
 def _each(params: list[tf.Tensor], model_state: list[tf.Tensor], models: int) -> list[Instance]:

@@ -18,6 +18,28 @@ LEVEL = 0.95
 LEAST_LOSS = 1e-12
 
 
+class SpeedUp(NamedTuple):
+    """How many times as many steps another optimizer needs to an optimizer's final loss.
+
+    steps: Steps of the optimizer.
+    others: Steps of the other optimizer; None if it does not get there.
+    value: `others / steps`. If the other does not get there, its number of steps counts, so the
+        speed-up is larger than this. NaN if the optimizer diverged, 0 if it ends where it started.
+    """
+
+    steps: int
+    others: int | None
+    value: float
+
+    def in_time(self, time: float) -> float:
+        """Returns the same in wall-clock time.
+
+        Args:
+            time: Time of a step of the optimizer, relative to that of the other.
+        """
+        return self.value / time
+
+
 class Ratio(NamedTuple):
     """The ratio of two means and its confidence interval, which is None for a single seed."""
 
@@ -80,8 +102,37 @@ def target_of(run: Run) -> float:
     return float(np.median(np.where(np.isfinite(ends), ends, np.inf)))
 
 
-def ratio(run: Run, other: Run) -> Ratio:
-    """Returns the ratio of the mean final training losses, with a paired bootstrap interval.
+def median_curve(run: Run) -> np.ndarray:
+    """Returns [steps], the median over seeds of the smoothed loss; inf where it is not finite."""
+    curves = smooth(run.losses)
+    return np.median(np.where(np.isfinite(curves), curves, np.inf), axis=0)
+
+
+def speed_up(run: Run, other: Run) -> SpeedUp:
+    """Compares the steps to the final loss of `run`, on the median curves of both.
+
+    The loss is that of mini-batches, see `median_curve`. Each optimizer's steps are counted until
+    its curve gets there first.
+
+    Args:
+        run: The run whose final loss counts.
+        other: The run that is to get there, on the same problem and seeds.
+    """
+    own, others = median_curve(run), median_curve(other)
+    steps = int(np.argmax(own <= own[-1]))
+    reached = others <= own[-1]
+    if not np.isfinite(own[-1]):
+        return SpeedUp(steps, None, np.nan)
+    if not steps:
+        return SpeedUp(0, 0, 0.0)
+    if not reached.any():
+        return SpeedUp(steps, None, (len(others) - 1) / steps)
+    count = int(np.argmax(reached))
+    return SpeedUp(steps, count, count / steps)
+
+
+def ratio(run: Run, other: Run, measure: str = "train_loss") -> Ratio:
+    """Returns the ratio of the mean final losses, with a paired bootstrap interval.
 
     Runs are paired by seed: for the same seed both start from the same weights and get the same
     data. The interval has the percentiles of 10,000 resamples. Means below `LEAST_LOSS` count as
@@ -90,24 +141,31 @@ def ratio(run: Run, other: Run) -> Ratio:
     Args:
         run: The run in the numerator.
         other: The run in the denominator, with the same seeds.
+        measure: "train_loss" or "test_loss" ["train_loss"].
     """
-    # A model that diverged is worse than any finite loss.
-    above, below = (
-        np.where(np.isfinite(r.train_loss), r.train_loss, np.inf).astype(np.float64)
-        for r in (run, other)
-    )
-    value = float(_quotient(above.mean(), below.mean()))
+    above, below = final(run, measure), final(other, measure)
+    value = float(quotient(above.mean(), below.mean()))
     if len(above) < 2:
         return Ratio(value, None, None)
     pick = np.random.default_rng(0).integers(len(above), size=(RESAMPLES, len(above)))
-    found = _quotient(above[pick].mean(1), below[pick].mean(1))
+    return Ratio(value, *interval(quotient(above[pick].mean(1), below[pick].mean(1))))
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """Returns the ends of the 95 % interval of bootstrap draws."""
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    low, high = np.quantile(found, ends, method="inverted_cdf")
-    return Ratio(value, float(low), float(high))
+    low, high = np.quantile(draws, ends, method="inverted_cdf")
+    return float(low), float(high)
 
 
-def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Returns above / below; inf where `above` is inf."""
+def final(run: Run, measure: str) -> np.ndarray:
+    """Returns [seeds], a final loss; a model that diverged is worse than any finite loss."""
+    values = getattr(run, measure)
+    return np.where(np.isfinite(values), values, np.inf).astype(np.float64)
+
+
+def quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Returns above / below; inf where `above` is inf, 0 where only `below` is."""
     finite = np.maximum(np.where(np.isfinite(above), above, 1), LEAST_LOSS)
     return np.where(np.isfinite(above), finite / np.maximum(below, LEAST_LOSS), np.inf)
 

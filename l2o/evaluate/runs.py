@@ -27,6 +27,8 @@ EVALUATION_BATCH = 2048
 MODELS_AT_ONCE = 16
 SMALL_MODELS_AT_ONCE = 64
 SMALL_MODEL = 10_000
+# Muon's steps are so many operations that tracing them for each model takes most of the time.
+MUONS_AT_ONCE = 5
 # Steps between two calls of `on_steps`.
 CHUNK = 50
 
@@ -65,15 +67,15 @@ def run(
     """Trains a fresh model for each seed as `model.fit` would, many of them side by side.
 
     For the same seed, every optimizer gets the same initial weights and the same mini-batches.
-    Options that depend on the names of variables (`exclude_from_weight_decay`, Muon's embeddings)
-    have no effect.
+    Options that a configuration does not have (`exclude_from_weight_decay`) have no effect.
 
     Args:
         problem: A Keras model and its data, or a problem without data.
         optimizer: An optimizer that is not built; it is not changed.
         steps: Number of mini-batches.
         seeds: A non-negative seed for each model.
-        learning_rate: Learning rate of this run; None: the optimizer's own [None].
+        learning_rate: Learning rate of this run, or the factor of the optimizer's schedule if it
+            has one; None: the optimizer's own [None].
         on_steps: Called after some steps with their number, summed over models, and with the
             last mean loss [None].
 
@@ -83,7 +85,6 @@ def run(
     Raises:
         UserError: If there is no seed, the optimizer keeps a copy of the parameters, or the
             problem has data but no Keras model.
-        TypeError: If a rate is given and the optimizer has a schedule (raised by Keras).
     """
     rates = None if learning_rate is None else [learning_rate] * len(seeds)
     return _Trainer(problem, steps, on_steps).run(optimizer, seeds, rates)
@@ -102,8 +103,8 @@ def sweep(
     Args:
         problem: As for `run`.
         optimizer: Name of a Keras optimizer, whose other options have their defaults, or a
-            function that returns a fresh optimizer without a schedule.
-        learning_rates: The rates.
+            function that returns a fresh optimizer.
+        learning_rates: The rates. If the optimizer has a schedule, they multiply it.
         steps: As for `run`.
         seeds: As for `run`.
         on_steps: As for `run` [None].
@@ -193,6 +194,8 @@ class _Trainer:
             if Gradient.SPARSE in kinds:
                 # Such models are trained one after the other, and one is traced sooner than many.
                 return 1
+        if type(optimizer).__name__ == "Muon":
+            return MUONS_AT_ONCE
         size = sum(p.shape.num_elements() for p in params)
         small = size <= SMALL_MODEL and is_elementwise(optimizer)
         return SMALL_MODELS_AT_ONCE if small else MODELS_AT_ONCE

@@ -12,9 +12,10 @@ from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.cache import Cache, default_folder
 from l2o.evaluate.comparison import compare, probed
 from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
+from l2o.evaluate.protocol import Protocol
 from l2o.evaluate.report import tables
 from l2o.evaluate.report.writing import write
-from l2o.evaluate.suites import SUITES, Case, built, resolved
+from l2o.evaluate.suites import FIXED, SUITES, Case, built, resolved
 from l2o.problems import PROBLEMS, Problem
 from l2o.progress import Live
 from l2o.shell import command
@@ -36,9 +37,10 @@ def evaluate(request: Request) -> None:
         request: The request.
 
     Raises:
-        UserError: If an optimizer, a period, a problem or a suite does not exist, or something
-            cannot be written.
+        UserError: If an optimizer, a period, a problem, a suite or a part of the protocol does
+            not exist, or something cannot be written.
     """
+    protocol = request.chosen()
     learned = _load_all(request)
     built, left_out = _built(request, next(iter(learned.values())))
     place = RunDirectory(request.given[0] if request.output is None else request.output)
@@ -46,13 +48,15 @@ def evaluate(request: Request) -> None:
     place.evaluation_path("")
     cache = Cache(default_folder())
     optimizers = {label: one.optimizer for label, one in learned.items()}
-    models = request.seeds * (len(learned) + 6 * len(BASELINES))
+    models = _models(request.seeds, len(learned), protocol)
     found = []
     with Live() as progress:
         for i, (case, problem) in enumerate(built):
             told = _teller(progress, [case for case, _ in built], i, models)
             found.append(
-                compare(case, problem, optimizers, request.seeds, cache, request.target, told)
+                compare(
+                    case, problem, optimizers, request.seeds, cache, request.target, told, protocol
+                )
             )
         probes = {label: probed(*built[0], o, cache) for label, o in optimizers.items()}
     for label, one in learned.items():
@@ -73,11 +77,10 @@ def _load_all(request: Request) -> dict[str, Learned]:
     # A path may have bytes that are not text.
     paths = [os.fsencode(os.path.normpath(text)).decode(errors="replace") for text in given]
     names = [Path(path).absolute().name or path for path in paths]
-    kinds = {baseline.label for baseline in BASELINES}
     learned: dict[str, Learned] = {}
     for text, path, short in zip(given, paths, names, strict=True):
         label = short if names.count(short) == 1 else path
-        if label.split(" ")[0] in kinds:
+        if label.split(" ")[0] in BASELINES.entries:
             label = f"learned {label}"
         if label in learned:
             raise UserError(f"{text} is given twice")
@@ -102,12 +105,21 @@ def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]]
     if request.problems is not None:
         raise UserError("expected either --problem or --suite", "--suite")
     make = SUITES.find(request.suite, "--suite")
-    trained_on = _trained_on(first)
-    name = "base" if trained_on is None or options else "training"
-    kwargs = {**(trained_on or {}), **options}
-    base = resolved(Case(name, "mlp_classifier", kwargs, steps))
-    built, left_out = [(base, _problem(base, alone=True))], []
-    for case in make(name, kwargs, steps)[1:]:
+    built: list[tuple[Case, Problem]] = []
+    left_out: list[str] = []
+    if request.suite in FIXED:
+        if options:
+            raise UserError(f"its problems have no options; got {', '.join(options)}", "--suite")
+        cases = list(make(request.suite, {}, steps))
+    else:
+        trained_on = _trained_on(first)
+        name = "base" if trained_on is None or options else "training"
+        kwargs = {**(trained_on or {}), **options}
+        base = resolved(Case(name, "mlp_classifier", kwargs, steps))
+        # First, so that a wrong option is an error.
+        built.append((base, _problem(base, alone=True)))
+        cases = list(make(name, kwargs, steps)[1:])
+    for case in map(resolved, cases):
         try:
             built.append((case, _problem(case, alone=False)))
         except UserError as error:
@@ -134,6 +146,15 @@ def _problem(case: Case, alone: bool) -> Problem:
         raise UserError(error.message, where) from None
 
 
+def _models(seeds: int, learned: int, protocol: Protocol) -> int:
+    """Returns about how many models are trained on a problem."""
+    # Most grids grow once.
+    grids = sum(len(one.weight_decays) or 1 for one in protocol.chosen())
+    grids += learned * protocol.tune_learned
+    scored = learned + len(protocol.baselines)
+    return seeds * scored + 5 * (protocol.tuning_seeds or seeds) * grids
+
+
 def _teller(
     progress: Live, cases: Sequence[Case], i: int, models: int
 ) -> Callable[[str, int, float], None]:
@@ -155,10 +176,16 @@ def _teller(
 def _printed(evaluation: Evaluation) -> list[str]:
     found, seeds = evaluation.found, tables.counted(evaluation.request.seeds, "seed")
     if len(found) > 1:
+        tested = []
+        if evaluation.measured("test_loss"):
+            overview = evaluation.overview("test_loss")
+            tested = ["mean test loss / that of the best baseline", tables.aligned(overview)]
         return [
             *evaluation.left_out,
             f"mean training loss / that of the best baseline [95 %], {seeds}",
             tables.aligned(evaluation.overview()),
+            *tested,
+            tables.aligned(tables.overall(found)),
         ]
     (one,) = found
     return [

@@ -167,3 +167,6 @@ SUITES: Registry[Callable[[str, Mapping[str, Any], int], Sequence[Case]]] = Regi
         "scale": scale,
     },
 )
+# Suites whose cases are any registered problems instead of an `mlp_classifier` and its variants.
+# They get no options.
+FIXED: frozenset[str] = frozenset()

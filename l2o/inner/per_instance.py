@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from l2o.inner.batched import (
@@ -29,7 +31,8 @@ class PerOptimizee:
     Args:
         create: Returns an optimizer that is not built yet.
         optimizee: What they optimize: one, or K side by side.
-        params: Of one optimizee; only shapes and dtypes matter.
+        params: Of one optimizee; only shapes, dtypes and names matter. The names of
+            `tf.TensorSpec`s become the paths of the variables, which some optimizers read.
     """
 
     def __init__(
@@ -40,10 +43,7 @@ class PerOptimizee:
     ) -> None:
         self.optimizee = optimizee
         self.optimizers = [create() for _ in range(count_of(optimizee) or 1)]
-        self._params = [
-            [keras.Variable(p, dtype=p.dtype.name, name=f"param_{i}") for i, p in enumerate(params)]
-            for _ in self.optimizers
-        ]
+        self._params = [[_variable(p, i) for i, p in enumerate(params)] for _ in self.optimizers]
         for optimizer, variables in zip(self.optimizers, self._params, strict=True):
             optimizer.build(variables)
         self._initial = [tf.convert_to_tensor(v.value) for v in self.optimizers[0].variables]
@@ -141,6 +141,17 @@ class PerOptimizee:
         if len(self.optimizers) == 1:
             return [tensors]
         return [take(tensors, k) for k in range(len(self.optimizers))]
+
+
+def _variable(like: tf.Tensor | tf.TensorSpec, i: int) -> keras.Variable:
+    dtype = like.dtype.name
+    if not isinstance(like, tf.TensorSpec):
+        return keras.Variable(like, dtype=dtype, name=f"param_{i}")
+    *scopes, name = (like.name or f"param_{i}").split("/")
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
+        return keras.Variable(np.zeros(like.shape), dtype=dtype, name=name)
 
 
 def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:

@@ -70,6 +70,8 @@ class Unroll:
         own_weights: Whether each of K optimizees has learned weights of its own: `weights` then
             has a first axis of optimizees, and there is no backward pass [False].
         lanes: With `own_weights`, see `Uncut` [None].
+        multiplier: i -> the factor of the changes of update i, as `learning_rate` in Keras: a
+            scalar, or [K] with an axis of optimizees. `backward` does not know it [None: 1].
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Unroll:
         second_derivatives: bool = False,
         own_weights: bool = False,
         lanes: int | None = None,
+        multiplier: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> None:
+        self.multiplier = multiplier
         self.batches, self.held_out = parts_of(batches)
         self.steps = steps
         self.second_derivatives = second_derivatives
@@ -156,7 +160,10 @@ class Unroll:
                 self._weights_of_lanes, lane_params, lane_grads, now.optimizer_state, strict=True
             )
             deltas, states = zip(*[self.rule.step(*lane) for lane in inputs], strict=True)
-            changes = keep_where(flags.alive, lanes.join(deltas))
+            changes = lanes.join(deltas)
+            if self.multiplier is not None:
+                changes = _multiplied(self.multiplier(i), changes)
+            changes = keep_where(flags.alive, changes)
             params = [p + d for p, d in zip(now.params, changes, strict=True)]
             # The next unroll starts by evaluating mini-batch i + 1 again, so the carry must not
             # hold the model state after it.
@@ -320,6 +327,16 @@ class Unroll:
 def _with_score_grads(history: History, i: tf.Tensor, lane_grads: list[Tensors]) -> History:
     written = [_write(a, i, g) for a, g in zip(history.score_grads, lane_grads, strict=True)]
     return history._replace(score_grads=written)
+
+
+def _multiplied(factor: tf.Tensor, tensors: Tensors) -> Tensors:
+    """Returns tensors times a scalar, or times [K] along their first axis."""
+    return [
+        tf.cast(tf.reshape(factor, factor.shape + [1] * (d.shape.rank - 1)), d.dtype) * d
+        if factor.shape.rank
+        else tf.cast(factor, d.dtype) * d
+        for d in tensors
+    ]
 
 
 def traced_once(function: Callable[..., Any], carry: Any, batches: Any) -> Callable[..., Any]:

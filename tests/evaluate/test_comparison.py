@@ -1,12 +1,14 @@
+import keras
 import numpy as np
 import pytest
 
 import l2o
 from l2o.evaluate import comparison as module
 from l2o.evaluate import metrics, run, sweep
-from l2o.evaluate.baselines import BASELINES, TUNING_SEEDS, best_rate
+from l2o.evaluate.baselines import TUNING_SEEDS, best_rate
 from l2o.evaluate.cache import Cache
 from l2o.evaluate.comparison import compare, probed
+from l2o.evaluate.protocol import Protocol, protocol_of
 from l2o.evaluate.suites import Case, resolved
 from l2o.problems import Quadratic, mlp_classifier
 
@@ -51,12 +53,12 @@ def test_learned_ones_and_tuned_baselines_train_the_same_seeds(compared, problem
     found, told = compared
     assert list(found.learned) == ["one", "two"]
     kinds = [label.split()[0] for label in found.baselines]
-    assert kinds == [baseline.label for baseline in BASELINES]
+    assert kinds == list(Protocol().baselines)
     for label, optimizer in optimizers.items():
         expected = run(problem, optimizer, 4, [0, 1])
         np.testing.assert_allclose(found.learned[label].run.losses, expected.losses, rtol=1e-5)
         assert found.learned[label].rates is None
-    for baseline, (label, entry) in zip(BASELINES, found.baselines.items(), strict=True):
+    for baseline, (label, entry) in zip(Protocol().chosen(), found.baselines.items(), strict=True):
         rate = best_rate(entry.rates)
         assert label == f"{baseline.label} {rate:g}"
         assert found.rate_of(baseline.label) == rate
@@ -179,3 +181,127 @@ def test_where_every_baseline_diverges(optimizers, problem, monkeypatch):
     ]
     assert found.ratio("one").value == 0
     assert found.ratio("Adam 1e-08").value == np.inf
+
+
+class Told(Cache):
+    """Tells what it is asked for."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.keys = []
+
+    def get(self, key):
+        self.keys.append(key)
+        return super().get(key)
+
+
+@pytest.fixture
+def tuning(monkeypatch):
+    """The optimizers that are tuned, and how; each is best at 0.3, a weight decay at 0.01."""
+    asked = []
+
+    def tune(problem, create, steps, seeds, numbers, on_steps):
+        made = create()
+        asked.append((made, list(seeds), list(numbers)))
+        decay = made.weight_decay
+        return {0.1: 3.0, 0.3: 1.0 if decay in (None, 0.01) else 2.0, 1.0: np.nan}
+
+    monkeypatch.setattr(module, "tune", tune)
+    return asked
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """The optimizers that are scored; none is run."""
+    asked, ones = [], np.ones(2)
+
+    def run(problem, optimizer, steps, seeds, on_steps):
+        asked.append(optimizer)
+        return module.Run(np.ones((2, 4)), ones, ones, ones, ones, 1.0)
+
+    monkeypatch.setattr(module, "run", run)
+    return asked
+
+
+def content(optimizer):
+    config = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+    return {"class": type(optimizer).__name__, "config": config}
+
+
+def test_the_keys_of_the_default_protocol_are_what_they_always_were(
+    problem, optimizers, tuning, scored
+):
+    cache = Told()
+    found = compare(CASE, problem, {"one": optimizers["one"]}, 2, cache)
+    about = {"target": "mlp_classifier", "kwargs": CASE.kwargs, "steps": 4}
+    tune_keys = [key for key in cache.keys if "tune" in key]
+    for key, name in zip(tune_keys, ("SGD", "SGD", "RMSprop", "Adam", "AdamW"), strict=True):
+        more = {"momentum": 0.9} if key is tune_keys[1] else {}
+        data = {"data": key["tune"]["data"]}
+        assert key == {
+            "tune": {**about, **data},
+            "optimizer": content(getattr(keras.optimizers, name)(learning_rate=1.0, **more)),
+            "seeds": [1_000_000, 1_000_001],
+        }
+    first, *runs = (key for key in cache.keys if "run" in key)
+    assert first["optimizer"] == module._content(optimizers["one"])
+    assert first["optimizer"]["config"]["learning_rate"] == 1.0
+    assert [key["optimizer"]["config"]["learning_rate"] for key in runs] == pytest.approx(
+        [0.3, 0.3, 0.3, 0.3, 0.3]
+    )
+    assert all(set(key) == {"run", "optimizer", "seeds"} for key in (first, *runs))
+    assert found.learned["one"].rates is None
+    assert [numbers for _, _, numbers in tuning] == [[-5, -4, -3, -2, -1]] * 5
+
+
+def test_a_protocol_tunes_and_schedules_all_alike(problem, optimizers, tuning, scored):
+    protocol = protocol_of(
+        baselines="Adam,AdamW2D", schedule="cosine", tune_learned=True, tuning_seeds=1
+    )
+    found = compare(CASE, problem, {"one": optimizers["one"]}, 2, Cache(None), protocol=protocol)
+    assert list(found.baselines) == ["Adam 0.3", "AdamW2D 0.3 wd 0.01"]
+    assert list(found.named()) == ["one", "Adam", "AdamW2D"]
+    learned, adam, *decays = tuning
+    assert (learned[1:], adam[1:]) == (([1_000_000], [-3, -2, -1, 0, 1]),
+                                       ([1_000_000], [-5, -4, -3, -2, -1]))  # fmt: skip
+    assert [made.weight_decay for made, *_ in decays] == [0, 0.001, 0.01, 0.1, 1]
+    for made, *_ in tuning:
+        assert float(made.learning_rate) == 1
+        assert made.get_config()["learning_rate"]["config"]["decay_steps"] == 4
+    # What this makes of a model is in test_by_keras.py.
+    schedule = keras.optimizers.schedules.CosineDecay(0.3, 4)
+    expected = (
+        module.with_rate(optimizers["one"], schedule),
+        keras.optimizers.Adam(schedule),
+        keras.optimizers.AdamW(schedule, weight_decay=0.01),
+    )
+    assert [content(one) for one in scored] == [content(one) for one in expected]
+    assert list(found.named()["AdamW2D"].weight_decays) == [0, 0.001, 0.01, 0.1, 1]
+    assert {entry.rates[0.3] for entry in found.named().values()} == {1.0}
+    assert found.learned["one"].setting() == "0.3"
+
+
+def test_a_schedule_holds_without_tuning_too(problem, optimizers, tuning, scored):
+    protocol = protocol_of(baselines="Adam", schedule="cosine")
+    found = compare(CASE, problem, {"one": optimizers["one"]}, 2, Cache(None), protocol=protocol)
+    schedule = keras.optimizers.schedules.CosineDecay(1.0, 4)
+    assert content(scored[0]) == content(module.with_rate(optimizers["one"], schedule))
+    assert found.learned["one"].rates is None
+    assert len(tuning) == 1
+
+
+def test_the_test_loss_has_a_best_baseline_of_its_own():
+    ones = np.ones((2, 3))
+
+    def entry(train, test):
+        train, test = np.full(2, train), np.full(2, test)
+        return module.Entry(module.Run(ones, train, test, test, test, 1.0), None, 1.0)
+
+    baselines = {"Adam 1": entry(1.0, 4.0), "SGD 1": entry(2.0, 3.0)}
+    found = module.Comparison(CASE, {"one": entry(0.5, 6.0)}, baselines, "Adam 1", 0.1)
+    assert found.losses() == ["train_loss", "test_loss"]
+    assert found.ratio("one").value == 0.5
+    assert found.ratio("one", "test_loss").value == 2
+    assert found.best_by("test_loss") == "SGD 1"
+    untested = {k: entry(1.0, np.nan) for k in ("Adam 1", "SGD 1")}
+    assert found._replace(learned={}, baselines=untested).losses() == ["train_loss"]

@@ -126,3 +126,47 @@ def test_every_measure_of_every_seed(curves):
     np.testing.assert_array_equal(got["test_loss"], np.arange(7.0))
     # After 10 steps: not before, and not where there are no more.
     assert "loss_at_10" not in metrics.per_seed(of(curves[:, :10]), 0.9)
+
+
+def falling(*losses, seeds=3):
+    """Curves that hold each loss for ten steps, the same for all seeds."""
+    return of(np.tile(np.repeat(losses, 10), (seeds, 1)))
+
+
+def test_a_speed_up_counts_the_steps_of_both_to_the_final_loss():
+    # The mean of ten losses is 1 first after step 39.
+    fast, slow = falling(8.0, 4.0, 2.0, 1.0, 1.0), falling(8.0, 4.0, 4.0, 2.0, 1.0)
+    got = metrics.speed_up(fast, slow)
+    assert got == (39, 49, pytest.approx(49 / 39))
+    assert got.in_time(2.0) == pytest.approx(49 / 78)
+    assert metrics.speed_up(slow, fast) == (49, 39, pytest.approx(39 / 49))
+    assert metrics.speed_up(fast, fast) == (39, 39, 1)
+
+
+def test_a_loss_that_is_not_reached_gives_a_bound():
+    fast, slow = falling(8.0, 4.0, 1.0, 1.0), falling(8.0, 4.0, 2.0, 1.5)
+    assert metrics.speed_up(fast, slow) == (29, None, pytest.approx(39 / 29))
+    lost = falling(8.0, np.nan, np.nan, np.nan)
+    assert metrics.speed_up(fast, lost) == (29, None, pytest.approx(39 / 29))
+
+
+def test_speed_ups_without_progress_and_of_what_diverged():
+    worse, fine = falling(8.0, 9.0, 9.0), falling(8.0, 4.0, 4.0)
+    assert metrics.speed_up(worse, fine) == (0, 0, 0)
+    assert np.isnan(metrics.speed_up(falling(8.0, np.nan, np.nan), fine).value)
+    assert metrics.speed_up(of([[1.0]]), of([[1.0]])).value == 0
+
+
+def test_a_speed_up_is_that_of_the_median_seed():
+    losses = np.tile(np.repeat([8.0, 4.0, 2.0, 1.0], 10), (3, 1))
+    losses[0] = 1e3
+    losses[1, 10:] = 0.5
+    assert metrics.speed_up(of(losses), falling(8.0, 2.0, 1.0, 1.0)).steps == 39
+
+
+def test_the_ratio_of_test_losses():
+    a = of([[1.0, 1.0]] * 3, [2.0, 2.0, 2.0], np.array([1.0, 2.0, 6.0]))
+    b = of([[1.0, 1.0]] * 3, [1.0, 1.0, 1.0], np.array([2.0, 2.0, 2.0]))
+    assert metrics.ratio(a, b).value == 2
+    assert metrics.ratio(a, b, "test_loss").value == 1.5
+    assert metrics.ratio(a, b, "test_loss").high > 1.5

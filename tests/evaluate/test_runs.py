@@ -20,6 +20,7 @@ from l2o.problems import (
     mlp_classifier,
 )
 from tests import odd_problems
+from tests.evaluate.fitting import fitted
 
 
 @pytest.fixture(scope="module")
@@ -190,26 +191,6 @@ def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem,
         np.testing.assert_array_equal(a, b)
 
 
-def fitted(problem, optimizer, steps, seed):
-    """Losses and final weights of `fit` on what `run` trains a model on."""
-    rng = seeding.generator(seed, seeding.EVALUATION)
-    model = problem.model(seeding.draw(rng))
-    model.compile(optimizer=optimizer, loss=problem.loss)
-    examples = problem.dataset.train.take(problem.indices(seeding.draw(rng), 0, steps).reshape(-1))
-    losses = []
-
-    class EachBatch(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            self.model.reset_metrics()
-
-        def on_train_batch_end(self, batch, logs=None):
-            losses.append(logs["loss"])
-
-    options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
-    model.fit(*examples, batch_size=problem.batch_size, **options)
-    return losses, model.evaluate(*problem.dataset.train.all(), verbose=0)
-
-
 CLIPPED = {"learning_rate": 0.5, "global_clipnorm": 0.01}
 
 
@@ -240,6 +221,8 @@ SIDE_BY_SIDE = {
     "scaled": (IMAGES, lambda: keras.optimizers.Adam(0.1, loss_scale_factor=8.0)),
     "text": (TEXT, partial(keras.optimizers.Adam, 0.1)),
     "text with RMSprop": (TEXT, partial(keras.optimizers.RMSprop, 0.1)),
+    # Its embedding takes steps of Adam, which Muon knows by the path of the variable.
+    "a dense embedding with Muon": (TIED, partial(keras.optimizers.Muon, 0.1)),
     "text with options of Keras": (TEXT, accumulating),
     "text, learned with options of Keras": (TEXT, clipped),
     "a dense embedding": (TIED, partial(keras.optimizers.Adam, 0.1)),
@@ -348,6 +331,78 @@ def test_rates_side_by_side_are_each_what_it_is_alone(problem, name):
             alone = run(problem, kind(rate, **more), 4, [seed])
             np.testing.assert_allclose(swept.losses[k], alone.losses[0], rtol=1e-4)
             np.testing.assert_allclose(swept.train_loss[k], alone.train_loss[0], rtol=1e-4)
+
+
+def cosine(rate):
+    return keras.optimizers.schedules.CosineDecay(rate, 6)
+
+
+def warmed_up(rate):
+    return keras.optimizers.schedules.CosineDecay(rate / 3, 4, warmup_target=rate, warmup_steps=2)
+
+
+RNNPROP = partial(l2o.RNNPropOptimizer, layers=(2,))
+# What has rates, its schedule, and the loop that trains it.
+RATED = {
+    "learned": (RNNPROP, float, loops.LearnedLoop),
+    "learned, cosine": (RNNPROP, cosine, loops.LearnedLoop),
+    "learned, warm-up": (RNNPROP, warmed_up, loops.LearnedLoop),
+    "learned, decay and clipping": (
+        partial(RNNPROP, weight_decay=0.1, global_clipnorm=0.5), cosine, loops.KerasLoop
+    ),
+    "hierarchical": (
+        lambda rate: l2o.load("scale-hierarchical-digits", learning_rate=rate),
+        warmed_up,
+        loops.LearnedLoop,
+    ),
+    "Adam, cosine": (keras.optimizers.Adam, cosine, loops.ElementwiseLoop),
+    "Adam, warm-up": (keras.optimizers.Adam, warmed_up, loops.ElementwiseLoop),
+    "Muon, cosine": (keras.optimizers.Muon, cosine, loops.KerasLoop),
+}  # fmt: skip
+SLOW_RATED = ("learned", "learned, warm-up", "hierarchical", "Adam, warm-up", "Muon, cosine")
+
+
+@pytest.mark.parametrize(
+    ("create", "schedule", "kind"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW_RATED else [])
+        for name, case in RATED.items()
+    ],
+)
+def test_a_rate_and_a_schedule_are_what_fit_makes_of_them(
+    problem, monkeypatch, create, schedule, kind
+):
+    # A schedule goes on from one chunk to the next.
+    monkeypatch.setattr(runs, "CHUNK", 4)
+    first = create(schedule(1.0))
+    weights = [w + 0.05 for w in first.network.get_weights()] if hasattr(first, "network") else None
+
+    def fresh(rate):
+        optimizer = create(schedule(rate))
+        if weights:
+            optimizer.network.set_weights(weights)
+        return optimizer
+
+    assert type(loops.loop_for(problem, fresh(1.0), 2, rated=True)) is kind
+    got = sweep(problem, lambda: fresh(1.0), [0.3, 0.03], 6, [3, 4])
+    for rate, k in ((0.3, 0), (0.03, 1)):
+        losses, end = fitted(problem, fresh(rate), 6, 3 + k)
+        np.testing.assert_allclose(got[rate].losses[k], losses, rtol=2e-4)
+        np.testing.assert_allclose(got[rate].train_loss[k], end, rtol=2e-4)
+    # The last one alone, with a schedule of its own.
+    alone = run(problem, fresh(0.03), 6, [4])
+    np.testing.assert_allclose(alone.losses[0], losses, rtol=2e-4)
+    np.testing.assert_allclose(alone.train_loss[0], end, rtol=2e-4)
+
+
+def test_a_keras_optimizer_sees_the_paths_of_the_variables():
+    problem = TIED()
+    (optimizer, _) = loops.loop_for(
+        problem, keras.optimizers.Lamb(), 2, rated=False
+    )._each.optimizers
+    paths = [v.path for v in optimizer._trainable_variables]
+    assert paths == list(problem.param_names)
+    assert any("embedding" in path for path in paths)
 
 
 def test_a_second_group_starts_anew(problem, monkeypatch):

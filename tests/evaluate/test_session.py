@@ -16,9 +16,8 @@ import pytest
 import l2o
 from l2o.errors import UserError
 from l2o.evaluate import comparison, session, suites
-from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.evaluation import Request
-from l2o.evaluate.report import writing
+from l2o.evaluate.protocol import PROTOCOLS, Protocol
 from l2o.evaluate.session import evaluate
 from tests.evaluate.recompute import recompute
 from tests.evaluate.report.reader import Reader
@@ -44,11 +43,9 @@ def printed_by(request):
 @pytest.fixture(autouse=True, scope="module")
 def _two_baselines_and_no_clock():
     """All of them are tuned in test_comparison.py, and timed in test_timing.py."""
-    some = [one for one in BASELINES if one.label in ("SGD", "Adam")]
+    few = Protocol(("SGD", "Adam"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "BASELINES", some)
-        patch.setattr(session, "BASELINES", some)
-        patch.setattr(writing, "BASELINES", some)
+        patch.setitem(PROTOCOLS.entries, "default", few)
         patch.setattr(
             comparison, "relative_times", lambda problem, them, unit: dict.fromkeys(them, 1.0)
         )
@@ -76,7 +73,7 @@ def test_all_of_it_is_written_where_the_first_one_is(evaluated):
     assert {p.name for p in (cwd / "dm-digits/eval").iterdir()} == {
         "mlp_classifier.json", "mlp_classifier.npz", "conv_classifier.json",
         "conv_classifier.npz", "comparison.png", "comparison-ratios.png",
-        "comparison-updates.png",
+        "comparison-updates.png", "comparison-profile.png", "comparison-overall.json",
     }  # fmt: skip
     assert {p.name for p in cwd.iterdir()} == {"dm-digits", "cache"}
     assert "dm-digits/report.html is written" in printed
@@ -128,11 +125,11 @@ def test_the_report_has_all_of_it(evaluated):
     page = (cwd / "dm-digits/report.html").read_text()
     read = Reader(page)
     text = " ".join(read.text)
-    assert len([row for row in read.all("tr") if row.get("class") == "learned"]) == 4
+    assert len([row for row in read.all("tr") if row.get("class") == "learned"]) == 6
     best = result(cwd, "mlp_classifier")
     mean = best["optimizers"][best["best_baseline"]]["measures"]["train_loss"]["mean"]
     assert f"{best['best_baseline']}: {mean:.3g}" in text
-    assert len(read.all("img")) == 3, "a run that is not there has no meta-training"
+    assert len(read.all("img")) == 4, "a run that is not there has no meta-training"
     assert "Meta-training" not in text
     for name in ("mlp_classifier", "conv_classifier"):
         for label, one in result(cwd, name)["optimizers"].items():
@@ -205,6 +202,9 @@ def no_work(monkeypatch, tmp_path):
         ({"given": ["dm-digit"]}, "dm-digit is not a run directory.*did you mean dm-digits"),
         ({"given": ["dm-digits", "./dm-digits"]}, "./dm-digits is given twice"),
         ({"period": 3}, "saved optimizer: it has no periods"),
+        ({"protocol": "tunde"}, r"--protocol: .*did you mean tuned\?"),
+        ({"schedule": "cosin"}, r"--schedule: .*did you mean cosine\?"),
+        ({"baselines": "SGD,Moun"}, r"--baselines: .*did you mean Muon\?"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_work(changed, words, no_work, tmp_path):
@@ -285,6 +285,9 @@ def test_a_name_that_is_no_text(labels):
             ["a"], suite="s", period=2, stage=1, target=0.25, output="out dir",
             options={"flag": True, "none": None, "rate": 0.5},
         ),
+        Request(["a"], protocol="tuned", baselines="SGD,Lion", schedule="cosine", tuning_seeds=2),
+        Request(["a"], protocol="tuned", tune_learned=False),
+        Request(["a"], tune_learned=True),
     ],
 )  # fmt: skip
 def test_the_command_asks_for_the_same(request_, monkeypatch):
@@ -331,3 +334,55 @@ def test_a_suite_starts_from_what_a_run_was_trained_on(monkeypatch, tmp_path):
         evaluate(request._replace(options={"layers": [4]}))
     assert asked[1].name == "base"
     assert asked[1].kwargs == {**expected.kwargs, "layers": [4]}
+
+
+def test_a_suite_may_have_any_problems(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def make(name, options, steps):
+        assert (name, options) == ("odd", {})
+        return [
+            suites.Case("first", "Quadratic", {"dimensions": 3}, steps),
+            suites.Case("too-large", "mlp_classifier", {"batch_size": 10**6}, steps),
+            suites.Case("second", "mlp_regressor", {}, 2 * steps),
+        ]
+
+    monkeypatch.setitem(suites.SUITES.entries, "odd", make)
+    monkeypatch.setattr(session, "FIXED", frozenset({"odd"}))
+    request = Request(["rnnprop-digits"], suite="odd", steps=7)
+    built, left_out = session._built(request, None)
+    assert [(case.name, case.target, case.steps) for case, _ in built] == [
+        ("first", "Quadratic", 7), ("second", "mlp_regressor", 14),
+    ]  # fmt: skip
+    assert built[1][0] == suites.resolved(suites.Case("second", "mlp_regressor", {}, 14))
+    assert "too-large: batch_size" in left_out[0]
+    with pytest.raises(UserError, match="--suite: its problems have no options; got layers"):
+        evaluate(request._replace(options={"layers": [2]}))
+
+
+def test_the_results_over_all_problems_are_written(evaluated):
+    cwd, printed = evaluated
+    found = result(cwd, "comparison-overall")
+    assert found["problems"] == ["mlp_classifier", "conv_classifier"]
+    assert list(found["optimizers"]) == ["dm-digits", "rnnprop-digits", "SGD", "Adam"]
+    assert found["protocol"]["schedule"] == "constant"
+    losses = {
+        name: {
+            label.split()[0]: one["measures"]["train_loss"]["mean"]
+            for label, one in result(cwd, name)["optimizers"].items()
+        }
+        for name in found["problems"]
+    }
+    for label, one in found["optimizers"].items():
+        ratios = [own[label] / min(own.values()) for own in losses.values()]
+        assert list(one["loss_relative_to_the_smallest"].values()) == pytest.approx(ratios)
+        shares = {f"{tau:g}": np.mean([r <= tau for r in ratios]) for tau in (1, 1.5, 2, 4)}
+        assert one["performance_profile"] == shares
+        ratio = one["interquartile_mean_ratio"]
+        assert ratio["low"] <= ratio["value"] <= ratio["high"]
+        assert f"{label} " in printed
+    for name in found["problems"]:
+        for one in result(cwd, name)["optimizers"].values():
+            assert one["test_ratio_to_best"]["value"] > 0
+            assert one["speed_up_over_adam"]["reached"] in (True, False)
+    assert "mean test loss / that of the best baseline" in printed

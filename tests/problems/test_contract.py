@@ -1,5 +1,6 @@
 """A problem that breaks the contract is told so in one line, wherever it is given."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,12 +103,12 @@ def test_what_is_wrong_is_told_in_one_line(what):
 
 def test_it_is_told_wherever_a_problem_is_given():
     problem, message = WRONG["a vector"]
-    sgd = l2o.evaluate.baselines.BASELINES[0]
+    sgd = keras.optimizers.SGD
     for given in (
         lambda: trained(problem),
         lambda: trained(l2o.problems.ProblemSpec(lambda: problem)),
         lambda: trained(Booth(), validation_problems=[problem]),
-        lambda: evaluate.run(problem, sgd.create(0.1), 1, [0]),
+        lambda: evaluate.run(problem, sgd(0.1), 1, [0]),
         lambda: evaluate.sweep(problem, "SGD", [0.1], 1, [0]),
         lambda: l2o.evaluate.baselines.tune(problem, sgd, 1, [0]),
     ):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import tensorflow as tf
 
-from l2o.evaluate.baselines import FIRST, LAST, rate
+from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, rate
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, described, titled
 from l2o.evaluate.metrics import WINDOW
@@ -23,7 +23,7 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
 
     Args:
         evaluation: The evaluation.
-        pictures: PNG files by their content: "curves" and, if they exist, "ratios",
+        pictures: PNG files by their content: "curves" and, if they exist, "ratios", "profile",
             "meta-training" and "updates".
     """
 
@@ -39,8 +39,10 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
             f"over {seeds}{interval}. Below 1 the learned optimizer wins.",
             html.Table(evaluation.overview()),
             *evaluation.left_out,
+            *_tested(evaluation),
             *picture("ratios", "Green: the learned optimizer is better. Purple: it is worse."),
         ],
+        "Over all problems": [*_overall(found, picture)],
         "Training loss": picture("curves", "Mini-batch loss by training step."),
         "What was learned": picture(
             "updates",
@@ -53,22 +55,19 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
         ),
         "All measures": [
             "Mean, ± standard deviation, over seeds. Losses and accuracies are those of whole "
-            'splits after the last step. "at N" is the loss of a mini-batch after N steps. The '
-            "log-loss is the mean over all steps of the natural logarithm of the mini-batch loss, "
-            f"the area under that curve. Steps are counted until the mean of {WINDOW} mini-batch "
-            "losses is at most the target: the final loss of the best baseline (*), unless "
-            "another target was given. A model that ends above its first loss has diverged. Time "
-            "is that of a step of one model, relative to Adam.",
+            "splits after the last step; neither training nor tuning uses the test split. The "
+            'ratios divide by the best baseline by this loss. "at N" is the loss of a mini-batch '
+            "after N steps. The log-loss is the mean over all steps of the natural logarithm of "
+            "the mini-batch loss, the area under that curve. Steps are counted until the mean of "
+            f"{WINDOW} mini-batch losses is at most the target: the final loss of the best "
+            "baseline (*), unless another target was given. Speed-up is the number of Adam's "
+            "steps to the optimizer's final loss, divided by the optimizer's own, on the median "
+            "curves of mini-batch losses; it has a > if Adam does not get there at all. In time, "
+            "steps are weighted with their time. A model that ends above its first loss has "
+            "diverged. Time is that of a step of one model, relative to Adam.",
             *(part for one in found for part in _measures(one)),
         ],
-        "How the baselines were tuned": [
-            "The table has the mean training loss after the last step, over as many other seeds. "
-            "The smallest loss chooses the learning rate. The grid is "
-            f"{', '.join(f'{rate(k):g}' for k in range(FIRST, LAST + 1))}. While the best rate is "
-            "at an end, the grid grows there by a factor of about 3. Momentum is SGD with momentum "
-            "0.9. All other options have Keras' defaults.",
-            html.Table(_tuning(found)),
-        ],
+        _tuned_title(evaluation): [_how_tuned(evaluation), html.Table(_tuning(found))],
         "How to reproduce": _reproduce(evaluation),
     }
     what = f"{len(found)} problems" if len(found) > 1 else described(found[0].case)
@@ -77,6 +76,80 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
         f"Keras {keras.__version__}, Python {platform.python_version()}"
     )
     return html.page(f"{', '.join(evaluation.learned)} on {evaluation.name}", subtitle, sections)
+
+
+def _tested(evaluation: Evaluation) -> list[html.Part]:
+    if not evaluation.measured("test_loss"):
+        return []
+    return [
+        "The same for the mean test loss, against the baseline with the smallest one:",
+        html.Table(evaluation.overview("test_loss")),
+    ]
+
+
+def _overall(
+    found: list[Comparison], picture: Callable[[str, str], list[html.Part]]
+) -> list[html.Part]:
+    if len(found) == 1:
+        return []
+    return [
+        "Train and test ratio: loss divided by that of the best baseline, the interquartile mean "
+        "of the logarithm over problems and seeds, with a 95 % interval (bootstrap, stratified by "
+        "problem). Best: share of problems on which the mean training loss is the smallest of all "
+        "optimizers. Within 2x: share on which it is at most twice the smallest.",
+        html.Table(tables.overall(found), emphasised=len(found[0].learned)),
+        *picture(
+            "profile",
+            "Performance profile: share of problems on which the mean training loss is within a "
+            "factor of the smallest. Higher is better.",
+        ),
+    ]
+
+
+def _tuned_title(evaluation: Evaluation) -> str:
+    if evaluation.request.chosen().tune_learned:
+        return "How all optimizers were tuned"
+    return "How the baselines were tuned"
+
+
+def _how_tuned(evaluation: Evaluation) -> str:
+    protocol = evaluation.request.chosen()
+    seeds = protocol.tuning_seeds
+    other = f"{tables.counted(seeds, 'other seed')}" if seeds else "as many other seeds"
+    named = [
+        words
+        for label, words in (
+            ("Momentum", "Momentum is SGD with momentum 0.9."),
+            ("AdamW2D", f"AdamW2D is AdamW whose weight decay is tuned too: {_decays()}."),
+        )
+        if label in protocol.baselines
+    ]
+    learned = f" For learned optimizers it starts as {_grid(LEARNED_RATES)}."
+    schedule = {
+        "constant": "The learning rate is constant.",
+        "cosine": "In every training, the learning rate falls to 0 along a cosine.",
+        "warmup_cosine": "In every training, the learning rate rises during the first 5 % of the "
+        "steps, then falls to 0 along a cosine.",
+    }
+    return " ".join(
+        [
+            f"The table has the mean training loss after the last step, over {other}. The smallest "
+            f"loss chooses the learning rate. The grid is {_grid(RATES)}."
+            f"{learned if protocol.tune_learned else ''} While the best rate is at an end, the "
+            "grid grows there by a factor of about 3.",
+            schedule[protocol.schedule],
+            *named,
+            "All other options have Keras' defaults.",
+        ]
+    )
+
+
+def _grid(numbers: Iterable[int]) -> str:
+    return ", ".join(f"{rate(k):g}" for k in numbers)
+
+
+def _decays() -> str:
+    return ", ".join(f"{decay:g}" for decay in BASELINES.entries["AdamW2D"].weight_decays)
 
 
 def _measures(one: Comparison) -> list[html.Part]:
@@ -88,11 +161,15 @@ def _measures(one: Comparison) -> list[html.Part]:
 
 
 def _tuning(found: list[Comparison]) -> list[list[str]]:
-    tuned = [
-        (one.case.name, label, entry.rates or {})
-        for one in found
-        for label, entry in one.baselines.items()
-    ]
+    tuned = []
+    for one in found:
+        for label, entry in one.entries().items():
+            name = label if label in one.baselines else f"{label} {entry.setting()}"
+            for decay, means in entry.weight_decays.items():
+                short = f"{label.split(' ')[0]}, weight decay {decay:g}"
+                tuned.append((one.case.name, name if means == entry.rates else short, means))
+            if entry.rates and not entry.weight_decays:
+                tuned.append((one.case.name, name, entry.rates))
     rates = sorted({r for _, _, means in tuned for r in means})
     rows = [["problem", "optimizer", *(f"{r:g}" for r in rates)]]
     for problem, label, means in tuned:

@@ -15,8 +15,10 @@ from l2o.evaluate.probe import Probe
 from l2o.evaluate.runs import Run
 from l2o.train.runs.summary import Row, best_row
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart too.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, which colour-blind readers can tell apart too; its yellow is darker here.
+COLOURS = (
+    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8200",
+)  # fmt: skip
 # Runs beyond the number of colours repeat the colours in another line style.
 STYLES = ("-", "--", ":")
 BAND = (10, 90)
@@ -24,6 +26,8 @@ _BAND_TITLE = f"median, {BAND[0]} to {BAND[1]} % of seeds"
 # Points of a curve; more would give a thick line of noise.
 POINTS = 100
 LARGEST_RATIO = 4.0
+# Largest factor of a performance profile.
+LARGEST_FACTOR = 10.0
 # Largest factor of the vertical axis above the largest initial loss.
 LARGEST_RISE = 10.0
 
@@ -96,12 +100,18 @@ def _curve(axes: Any, losses: np.ndarray, i: int, label: str) -> None:
     )  # fmt: skip
 
 
-def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
+def ratios(
+    path: Path,
+    values: Mapping[str, Mapping[str, float]],
+    tested: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
     """Draws a heat map, problems x optimizers, of the ratio to the best baseline.
 
     Args:
         path: PNG file to write.
         values: For each problem, the ratio by optimizer; one that is not finite reads `diverged`.
+        tested: The same for the test loss, in a second heat map; problems may be missing
+            [None: one heat map].
 
     Raises:
         OSError: If it cannot be written; an older file is intact.
@@ -110,16 +120,42 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     from matplotlib.figure import Figure
 
     problems, optimizers = list(values), list(next(iter(values.values())))
-    table = np.array([[values[p][o] for o in optimizers] for p in problems], float)
+    panels = {"training loss": values, "test loss": tested} if tested else {"": values}
     longest = max(map(len, optimizers))
-    size = (2.6 + max(1.3, 0.085 * longest) * len(optimizers), max(2.6, 1.1 + 0.25 * len(problems)))
+    width = max(1.3, 0.085 * longest) * len(optimizers) * len(panels)
+    size = (2.6 + width, max(2.6, 1.1 + 0.25 * len(problems)) + 0.3 * (len(panels) - 1))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    grid = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     # Larger ratios all have the same colour. Everybody can tell green from purple.
     norm = LogNorm(1 / LARGEST_RATIO, LARGEST_RATIO)
+    for axes, (title, own) in zip(grid, panels.items(), strict=True):
+        image = _heat_map(axes, own, problems, optimizers, norm)
+        axes.set_title(title, fontsize=10)
+    bar = figure.colorbar(image, ax=list(grid), fraction=0.06, pad=0.03)
+    marks = (0.25, 0.5, 1, 2, 4)
+    bar.set_ticks(list(marks), labels=[f"{mark:g}" for mark in marks], minor=False)
+    bar.ax.minorticks_off()
+    bar.set_label("loss / best" if tested else "training loss / best", fontsize=9)
+    _save(figure, path)
+
+
+def _heat_map(
+    axes: Any,
+    values: Mapping[str, Mapping[str, float]],
+    problems: Sequence[str],
+    optimizers: Sequence[str],
+    norm: Any,
+) -> Any:
+    """Draws a heat map in which cells of missing problems are empty; returns the image."""
+    table = np.array([[values[p][o] for o in optimizers] if p in values else
+                      [np.nan] * len(optimizers) for p in problems], float)  # fmt: skip
+    missing = [p not in values for p in problems]
     shown = np.clip(np.where(np.isfinite(table), table, np.inf), 1 / LARGEST_RATIO, LARGEST_RATIO)
+    shown[missing] = np.nan
     image = axes.imshow(shown, cmap="PRGn_r", norm=norm, aspect="auto")
     for (i, k), value in np.ndenumerate(table):
+        if missing[i]:
+            continue
         strong = abs(np.log(shown[i, k])) > 0.6 * np.log(LARGEST_RATIO)
         text = "diverged" if not np.isfinite(value) else _number(value)
         axes.text(k, i, text, ha="center", va="center", color="w" if strong else "k", fontsize=9)
@@ -127,11 +163,42 @@ def ratios(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     axes.set_yticks(range(len(problems)), map(_plain, problems), fontsize=9)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, fraction=0.06, pad=0.03)
-    marks = (0.25, 0.5, 1, 2, 4)
-    bar.set_ticks(list(marks), labels=[f"{mark:g}" for mark in marks], minor=False)
-    bar.ax.minorticks_off()
-    bar.set_label("training loss / best", fontsize=9)
+    return image
+
+
+def profiles(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
+    """Draws performance profiles: the share of problems within a factor of the smallest loss.
+
+    Args:
+        path: PNG file to write.
+        values: For each problem, the loss relative to the smallest, by optimizer.
+
+    Raises:
+        OSError: If it cannot be written; an older file is intact.
+    """
+    figure, axes = _figure("")
+    optimizers = list(next(iter(values.values())))
+    count = len(values)
+    for i, label in enumerate(optimizers):
+        own = np.array([row[label] for row in values.values()])
+        solved = np.sort(own[own <= LARGEST_FACTOR])
+        # A step at each problem, from the first factor to the last.
+        x = [1.0, *solved, LARGEST_FACTOR]
+        y = np.array([0, *range(1, len(solved) + 1), len(solved)]) / count
+        # Lines of equal height lie beside each other.
+        y = y + 0.004 * (i - len(optimizers) / 2)
+        axes.step(
+            x, y, where="post", color=COLOURS[i % len(COLOURS)], lw=1.8,
+            ls=STYLES[i // len(COLOURS) % len(STYLES)], label=_plain(label), zorder=3 - 0.01 * i,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(1, LARGEST_FACTOR)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    axes.minorticks_off()
+    axes.set_xlabel("factor of the smallest mean training loss")
+    axes.set_ylabel(f"share of {count} problems")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
 

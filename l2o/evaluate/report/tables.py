@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from l2o.disk.files import write_atomically
-from l2o.evaluate import metrics
+from l2o.evaluate import aggregate, metrics
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.runs import Run
 
@@ -23,6 +23,8 @@ TITLES = {
     **{f"loss_at_{step}": f"at {step:,}" for step in metrics.MILESTONES},
     "log_area": "log-loss",
 }
+# Factors of the performance profile whose shares are in tables.
+TAUS = (1.0, 1.5, 2.0, 4.0)
 FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -87,17 +89,25 @@ def rows(comparison: Comparison, brief: bool = False) -> list[list[str]]:
     taken = [name for name in TITLES if any(name in values for values in measured.values())]
     if brief:
         taken = [name for name in taken if name in ("train_loss", "test_loss", "test_accuracy")]
-    titles = ["optimizer", "ratio to best", *(TITLES[name] for name in taken)]
+    tested = "test_loss" in comparison.losses() and not brief
+    titles = ["optimizer", "ratio to best", *(["test ratio"] if tested else [])]
+    titles += [TITLES[name] for name in taken]
     titles += [] if brief else [f"steps to {comparison.target:.2g}"]
+    titles += ["speed-up", *([] if brief else ["in time"])]
     diverged = any(values["diverged"].any() for values in measured.values())
     titles += ["diverged"] if diverged or not brief else []
     found = [[*titles, "time"]]
     for label, entry in entries.items():
         values = measured[label]
         star = " *" if label == comparison.best else ""
-        cells = [label + star, ratio_text(comparison.ratio(label))]
+        setting = f" {entry.setting()}" if label in comparison.learned and entry.rates else ""
+        cells = [label + setting + star, ratio_text(comparison.ratio(label))]
+        cells += [ratio_text(comparison.ratio(label, "test_loss"))] if tested else []
         cells += [_cell(name, values[name]) if name in values else "" for name in taken]
         cells += [] if brief else [_steps_text(values["steps_to_target"])]
+        speed_up = comparison.speed_up(label)
+        cells.append(speed_up_text(speed_up))
+        cells += [] if brief else [speed_up_text(speed_up, entry.time)]
         if diverged or not brief:
             cells.append(f"{100 * values['diverged'].mean():.0f} %")
         found.append([*cells, f"{entry.time:.1f}x" if math.isfinite(entry.time) else ""])
@@ -113,6 +123,98 @@ def ratio_text(ratio: metrics.Ratio) -> str:
     return f"{_short(ratio.value)} [{_short(ratio.low)}, {_short(ratio.high)}]"
 
 
+def speed_up_text(speed_up: metrics.SpeedUp, time: float = 1.0) -> str:
+    """Returns a speed-up as `1.30x`, `> 1.30x` if Adam does not get there, or `diverged`.
+
+    Args:
+        speed_up: The speed-up in steps.
+        time: Time of a step relative to Adam's, for the speed-up in time [1].
+    """
+    if not math.isfinite(speed_up.value):
+        return "diverged"
+    if not math.isfinite(time):
+        return ""
+    more = "> " if speed_up.others is None else ""
+    return f"{more}{_short(speed_up.in_time(time))}x"
+
+
+def overall(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Returns the measures over all problems as the cells of a table, a row for each optimizer.
+
+    Args:
+        comparisons: One for each problem, all with the same optimizers.
+    """
+    content = overall_content(comparisons)
+    tested = any("test_loss" in one.losses() for one in comparisons)
+    titles = ["over all problems", "train ratio", *(["test ratio"] if tested else [])]
+    found = [[*titles, "best", *(f"within {tau:g}x" for tau in TAUS[1:])]]
+    for label, one in content["optimizers"].items():
+        ratios = [one["interquartile_mean_ratio"]]
+        ratios += [one["interquartile_mean_test_ratio"]] if tested else []
+        cells = [ratio_text(metrics.Ratio(**ratio)) for ratio in ratios]
+        shares = [f"{100 * share:.0f} %" for share in one["performance_profile"].values()]
+        found.append([label, *cells, *shares])
+    return found
+
+
+def overall_content(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Returns the measures over all problems, as JSON values.
+
+    Args:
+        comparisons: As for `overall`.
+    """
+    winners = ratios_to_winner(comparisons)
+    table = np.array([list(row.values()) for row in winners.values()])
+    profile = aggregate.performance_profile(table, TAUS)
+    optimizers = {}
+    for i, label in enumerate(comparisons[0].named()):
+        optimizers[label] = {
+            **{f"interquartile_mean_{short}ratio": ratio and ratio._asdict() for short, ratio in (
+                ("", _overall_ratio(comparisons, label, "train_loss")),
+                ("test_", _overall_ratio(comparisons, label, "test_loss")),
+            )},
+            "performance_profile": {
+                f"{tau:g}": float(share) for tau, share in zip(TAUS, profile[i], strict=True)
+            },
+            "loss_relative_to_the_smallest": {
+                problem: row[label] for problem, row in winners.items()
+            },
+        }  # fmt: skip
+    return {"problems": list(winners), "optimizers": optimizers}
+
+
+def ratios_to_winner(comparisons: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+    """Returns the mean training loss relative to the smallest, by problem and optimizer.
+
+    Args:
+        comparisons: As for `overall`.
+    """
+    labels = list(comparisons[0].named())
+    losses = [
+        [float(metrics.final(entry.run, "train_loss").mean()) for entry in one.named().values()]
+        for one in comparisons
+    ]
+    found = aggregate.ratios_to_winner(np.array(losses))
+    return {
+        one.case.name: dict(zip(labels, map(float, row), strict=True))
+        for one, row in zip(comparisons, found, strict=True)
+    }
+
+
+def _overall_ratio(
+    comparisons: Sequence[Comparison], label: str, measure: str
+) -> metrics.Ratio | None:
+    pairs = [
+        (
+            metrics.final(one.named()[label].run, measure),
+            metrics.final(one.baselines[one.best_by(measure)].run, measure),
+        )
+        for one in comparisons
+        if measure in one.losses()
+    ]
+    return aggregate.overall_ratio(pairs) if pairs else None
+
+
 def counted(number: int, noun: str) -> str:
     """Returns a number with its noun: `1 seed`, `10 seeds`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
@@ -126,21 +228,40 @@ def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
         seeds: Number of models that each optimizer trained.
     """
     optimizers: dict[str, Any] = {}
+    tested = "test_loss" in comparison.losses() or None
     for label, entry in comparison.entries().items():
         values = metrics.per_seed(entry.run, comparison.target)
         optimizers[label] = {
             "learned": label in comparison.learned,
             "ratio_to_best": comparison.ratio(label)._asdict(),
+            "test_ratio_to_best": tested and comparison.ratio(label, "test_loss")._asdict(),
             "time_per_step_relative_to_adam": entry.time,
+            "speed_up_over_adam": _speed_up(comparison, label),
             "tuning": entry.rates and {f"{r:g}": entry.rates[r] for r in entry.rates},
+            "tuning_by_weight_decay": {
+                f"{decay:g}": {f"{r:g}": mean for r, mean in rates.items()}
+                for decay, rates in entry.weight_decays.items()
+            },
             "measures": {name: _spread_of(own) for name, own in values.items()},
         }
     return {
         **comparison.case._asdict(),
         "seeds": list(range(seeds)),
         "best_baseline": comparison.best,
+        "best_baseline_by_test_loss": tested and comparison.best_by("test_loss"),
         "target_loss": comparison.target,
         "optimizers": optimizers,
+    }
+
+
+def _speed_up(comparison: Comparison, label: str) -> dict[str, Any]:
+    speed_up = comparison.speed_up(label)
+    return {
+        "reached": speed_up.others is not None,
+        "steps": speed_up.steps,
+        "steps_of_adam": speed_up.others,
+        "value": speed_up.value,
+        "value_in_time": speed_up.in_time(comparison.entries()[label].time),
     }
 
 

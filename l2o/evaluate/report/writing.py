@@ -8,7 +8,6 @@ from pathlib import Path
 from l2o.disk.files import write_atomically
 from l2o.disk.packing import pack
 from l2o.errors import UserError
-from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, titled
 from l2o.evaluate.report import pictures, tables
@@ -41,6 +40,7 @@ def _path(evaluation: Evaluation, name: str, suffix: str) -> Path:
 
 def _results(evaluation: Evaluation) -> None:
     suite, seeds = evaluation.request.suite, evaluation.request.seeds
+    protocol = evaluation.request.chosen()._asdict()
     sources = {
         label: {
             "given": one.given,
@@ -51,9 +51,12 @@ def _results(evaluation: Evaluation) -> None:
     }
     for one in evaluation.found:
         name = f"{suite}-{one.case.name}" if suite else one.case.name
-        content = {**tables.content(one, seeds), "sources": sources}
+        content = {**tables.content(one, seeds), "protocol": protocol, "sources": sources}
         tables.write_json(_path(evaluation, name, ".json"), content)
         write_atomically(_path(evaluation, name, ".npz"), pack(tables.curves(one)))
+    if len(evaluation.found) > 1:
+        content = {**tables.overall_content(evaluation.found), "protocol": protocol}
+        tables.write_json(_path(evaluation, f"{evaluation.name}-overall", ".json"), content)
 
 
 def _pictures(evaluation: Evaluation) -> dict[str, Path]:
@@ -65,11 +68,16 @@ def _pictures(evaluation: Evaluation) -> dict[str, Path]:
         found["ratios"] = _path(evaluation, f"{name}-ratios", ".png")
         pictures.ratios(
             found["ratios"],
-            {
-                one.case.name: {label: one.ratio(label).value for label in one.learned}
-                for one in comparisons
-            },
+            *(
+                {
+                    one.case.name: {label: one.ratio(label, loss).value for label in one.learned}
+                    for one in evaluation.measured(loss)
+                }
+                for loss in ("train_loss", "test_loss")
+            ),
         )
+        found["profile"] = _path(evaluation, f"{name}-profile", ".png")
+        pictures.profiles(found["profile"], tables.ratios_to_winner(comparisons))
     histories = {label: one.run.rows() for label, one in learned.items() if one.row is not None}
     if histories:
         found["meta-training"] = _path(evaluation, "meta-training", ".png")
@@ -82,7 +90,4 @@ def _pictures(evaluation: Evaluation) -> dict[str, Path]:
 
 def _runs(one: Comparison) -> dict[str, Run]:
     """Returns runs by label; labels of baselines have no rate, which differs by problem."""
-    names = [baseline.label for baseline in BASELINES]
-    runs = {label: entry.run for label, entry in one.learned.items()}
-    baselines = [entry.run for entry in one.baselines.values()]
-    return {**runs, **dict(zip(names, baselines, strict=True))}
+    return {label: entry.run for label, entry in one.named().items()}

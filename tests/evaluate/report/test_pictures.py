@@ -272,3 +272,33 @@ def test_updates_are_medians_by_the_size_of_the_gradient(axes, tmp_path):
 def test_updates_are_drawn_whatever_they_are(sizes, tmp_path):
     pictures.updates(tmp_path / "a.png", {"x": Probe(sizes, sizes), "y": Probe(sizes, sizes)}, 0.1)
     assert (tmp_path / "a.png").exists()
+
+
+def test_the_heat_map_of_the_test_loss_stands_beside(axes, tmp_path):
+    values = {"easy": {"mine": 0.5}, "no test split": {"mine": 2.0}}
+    pictures.ratios(tmp_path / "a.png", values, {"easy": {"mine": 1.5}})
+    first, second, bar = axes
+    assert [a.get_title() for a in (first, second)] == ["training loss", "test loss"]
+    assert [t.get_text() for t in first.texts] == ["0.50", "2.00"]
+    assert [t.get_text() for t in second.texts] == ["1.50"]
+    assert bar.get_ylabel() == "loss / best"
+
+
+def test_a_profile_steps_up_at_each_problem(axes, tmp_path):
+    values = {
+        "a": {"mine": 1.0, "Adam": 2.0},
+        "b": {"mine": 3.0, "Adam": 1.0},
+        "c": {"mine": 1.0, "Adam": float("inf")},
+        "d": {"mine": 50.0, "Adam": 1.0},
+    }
+    pictures.profiles(tmp_path / "a.png", values)
+    (drawn,) = axes
+    found = lines(drawn)
+    assert list(found) == ["mine", "Adam"]
+    for label, points in {
+        "mine": [(1, 0), (1, 0.25), (1, 0.5), (3, 0.75), (10, 0.75)],
+        "Adam": [(1, 0), (1, 0.25), (1, 0.5), (2, 0.75), (10, 0.75)],
+    }.items():
+        np.testing.assert_allclose(found[label].get_xydata(), points, atol=0.005)
+        assert found[label].get_drawstyle() == "steps-post"
+    assert drawn.get_ylabel() == "share of 4 problems"

@@ -5,7 +5,7 @@ import pytest
 
 from l2o.evaluate import Run
 from l2o.evaluate.comparison import Comparison, Entry
-from l2o.evaluate.metrics import Ratio
+from l2o.evaluate.metrics import Ratio, SpeedUp
 from l2o.evaluate.report import tables
 from l2o.evaluate.suites import Case
 
@@ -116,8 +116,8 @@ def compared(learned, adam, **more):
 def test_a_comparison_is_a_row_for_each_optimizer():
     titles, mine, other, sgd, adam = tables.rows(compared([0.5, 1.0], [1.0, 2.0]))
     assert titles == [
-        "optimizer", "ratio to best", "train loss", "train acc", "test loss", "test acc",
-        "log-loss", "steps to 1.5", "diverged", "time",
+        "optimizer", "ratio to best", "test ratio", "train loss", "train acc", "test loss",
+        "test acc", "log-loss", "steps to 1.5", "speed-up", "in time", "diverged", "time",
     ]  # fmt: skip
     row = dict(zip(titles, mine, strict=True))
     assert row["ratio to best"] == "0.50 [0.50, 0.50]"
@@ -156,7 +156,9 @@ def test_one_seed_has_no_spread():
 
 def test_a_terminal_gets_less_and_sees_what_diverged():
     titles, *_ = tables.rows(compared([0.5, 1.0], [1.0, 2.0]), brief=True)
-    assert titles == ["optimizer", "ratio to best", "train loss", "test loss", "test acc", "time"]
+    assert titles == [
+        "optimizer", "ratio to best", "train loss", "test loss", "test acc", "speed-up", "time",
+    ]  # fmt: skip
     titles, mine, *_ = tables.rows(compared([0.5, np.nan], [1.0, 2.0]), brief=True)
     row = dict(zip(titles, mine, strict=True))
     assert row["ratio to best"] == "diverged"
@@ -195,3 +197,38 @@ def test_every_number_is_written(tmp_path):
     arrays = tables.curves(comparison)
     assert list(arrays) == ["losses/mine", "losses/other", "losses/SGD 1", "losses/Adam 0.1"]
     np.testing.assert_array_equal(arrays["losses/mine"], np.full((2, 3), 9.0))
+
+
+def test_a_speed_up_in_words():
+    assert tables.speed_up_text(SpeedUp(10, 13, 1.3)) == "1.30x"
+    assert tables.speed_up_text(SpeedUp(10, None, 1.3)) == "> 1.30x"
+    assert tables.speed_up_text(SpeedUp(10, 13, 1.3), 2.0) == "0.65x"
+    assert tables.speed_up_text(SpeedUp(10, 13, 1.3), np.nan) == ""
+    assert tables.speed_up_text(SpeedUp(0, None, np.nan)) == "diverged"
+
+
+def test_what_was_tuned_is_in_the_row_of_a_learned_optimizer():
+    one = compared([0.5, 1.0], [1.0, 2.0])
+    tuned = one._replace(learned={"mine": one.learned["mine"]._replace(rates={0.1: 2.0, 0.3: 1.0})})
+    assert tables.rows(tuned)[1][0] == "mine 0.3"
+    assert tables.rows(one)[1][0] == "mine"
+    got = tables.content(tuned, 2)["optimizers"]["mine"]
+    assert got["tuning"] == {"0.1": 2.0, "0.3": 1.0}
+
+
+def test_all_problems_together_are_a_row_for_each_optimizer():
+    again = compared([4.0, 4.0], [1.0, 1.0])
+    two = [compared([0.5, 0.5], [1.0, 1.0]), again._replace(case=again.case._replace(name="b"))]
+    titles, mine, other, sgd, adam = tables.overall(two)
+    assert titles == [
+        "over all problems", "train ratio", "test ratio", "best", "within 1.5x", "within 2x",
+        "within 4x",
+    ]  # fmt: skip
+    # The ratios are 0.5, 0.5, 4 and 4: the middle ones are 0.5 and 4.
+    assert mine[0] == "mine"
+    assert mine[1].startswith("1.41 [")
+    assert mine[2:] == ["1.00 [1.00, 1.00]", "50 %", "50 %", "50 %", "100 %"]
+    # Adam has twice the smallest loss of the first problem.
+    assert (adam[0], adam[3:]) == ("Adam", ["50 %", "50 %", "100 %", "100 %"])
+    assert (sgd[0], sgd[3:]) == ("SGD", ["0 %", "0 %", "50 %", "100 %"])
+    assert other[1] == "1.00 [1.00, 1.00]"

@@ -1,0 +1,87 @@
+"""The protocols: which baselines there are, what is tuned, and with which schedule."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from l2o.errors import UserError
+from l2o.evaluate.baselines import BASELINES, Baseline
+from l2o.evaluate.schedules import SCHEDULES
+from l2o.keras_optimizers import KERAS_OPTIMIZERS
+from l2o.registry import Registry
+
+
+class Protocol(NamedTuple):
+    """How optimizers are made comparable.
+
+    baselines: Labels of `BASELINES`, Adam among them.
+    schedule: A name of `SCHEDULES`, for learned optimizers and baselines alike.
+    tune_learned: Whether the learning rate of learned optimizers is tuned too.
+    tuning_seeds: Number of models that each setting is tuned on; None: as many as are scored.
+    """
+
+    baselines: tuple[str, ...] = ("SGD", "Momentum", "RMSprop", "Adam", "AdamW")
+    schedule: str = "constant"
+    tune_learned: bool = False
+    tuning_seeds: int | None = None
+
+    def chosen(self) -> list[Baseline]:
+        """Returns the baselines."""
+        return [BASELINES.entries[label] for label in self.baselines]
+
+
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol",
+    {
+        "default": Protocol(),
+        "tuned": Protocol(
+            baselines=("Momentum", "Adam", "AdamW2D", "Nadam", "Muon", "Lion"),
+            schedule="warmup_cosine",
+            tune_learned=True,
+            tuning_seeds=3,
+        ),
+    },
+)
+
+
+def protocol_of(
+    name: str | None = None,
+    baselines: str | None = None,
+    schedule: str | None = None,
+    tune_learned: bool | None = None,
+    tuning_seeds: int | None = None,
+) -> Protocol:
+    """Returns a protocol with what was given instead of its own.
+
+    Args:
+        name: A registered protocol ["default"].
+        baselines: Labels of baselines, separated by commas; Adam is added, because times and
+            speed-ups are relative to it [those of the protocol].
+        schedule: A registered schedule [that of the protocol].
+        tune_learned: See `Protocol` [as the protocol].
+        tuning_seeds: See `Protocol` [as the protocol].
+
+    Raises:
+        UserError: If there is no protocol, schedule or baseline of that name.
+    """
+    protocol = PROTOCOLS.find(name or "default", "--protocol")
+    if baselines is not None:
+        labels = baselines.split(",")
+        for label in labels:
+            BASELINES.find(label, "--baselines")
+        if len(set(labels)) < len(labels):
+            raise UserError(f"expected each baseline once; got {baselines}", "--baselines")
+        protocol = protocol._replace(
+            baselines=(*labels, *(["Adam"] if "Adam" not in labels else []))
+        )
+    for one in protocol.chosen():
+        # Older versions of Keras have no Muon.
+        KERAS_OPTIMIZERS.find(one.kind, "--baselines")
+    if schedule is not None:
+        SCHEDULES.find(schedule, "--schedule")
+        protocol = protocol._replace(schedule=schedule)
+    if tune_learned is not None:
+        protocol = protocol._replace(tune_learned=tune_learned)
+    if tuning_seeds is not None:
+        protocol = protocol._replace(tuning_seeds=tuning_seeds)
+    return protocol

@@ -1,0 +1,25 @@
+"""What Keras alone makes of a model: `fit`, without the loops of l2o."""
+
+import keras
+
+from l2o import seeds as seeding
+
+
+def fitted(problem, optimizer, steps, seed):
+    """Losses and final weights of `fit` on what `run` trains a model on."""
+    rng = seeding.generator(seed, seeding.EVALUATION)
+    model = problem.model(seeding.draw(rng))
+    model.compile(optimizer=optimizer, loss=problem.loss)
+    examples = problem.dataset.train.take(problem.indices(seeding.draw(rng), 0, steps).reshape(-1))
+    losses = []
+
+    class EachBatch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.reset_metrics()
+
+        def on_train_batch_end(self, batch, logs=None):
+            losses.append(logs["loss"])
+
+    options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
+    model.fit(*examples, batch_size=problem.batch_size, **options)
+    return losses, model.evaluate(*problem.dataset.train.all(), verbose=0)
