@@ -29,6 +29,11 @@ SMALL_MODELS_AT_ONCE = 64
 SMALL_MODEL = 10_000
 # Muon's steps are so many operations that tracing them for each model takes most of the time.
 MUONS_AT_ONCE = 5
+# Bytes that the models of a group may take, without activations. Larger models are trained in turn.
+MEMORY = 2**31
+# How often a model's parameters, and its optimizer's state, are in memory. Measured, of learned
+# optimizers with a million parameters: about as much is needed on the way as is kept.
+COPIES_OF_PARAMETERS, COPIES_OF_STATE = 8, 6
 # Steps between two calls of `on_steps`.
 CHUNK = 50
 
@@ -194,11 +199,27 @@ class _Trainer:
             if Gradient.SPARSE in kinds:
                 # Such models are trained one after the other, and one is traced sooner than many.
                 return 1
-        if type(optimizer).__name__ == "Muon":
-            return MUONS_AT_ONCE
         size = sum(p.shape.num_elements() for p in params)
-        small = size <= SMALL_MODEL and is_elementwise(optimizer)
-        return SMALL_MODELS_AT_ONCE if small else MODELS_AT_ONCE
+        at_once = MODELS_AT_ONCE
+        if type(optimizer).__name__ == "Muon":
+            at_once = MUONS_AT_ONCE
+        elif size <= SMALL_MODEL and is_elementwise(optimizer):
+            at_once = SMALL_MODELS_AT_ONCE
+        return max(1, min(at_once, MEMORY // self._bytes_of_model(optimizer, params)))
+
+    def _bytes_of_model(
+        self, optimizer: keras.optimizers.Optimizer, params: Sequence[tf.Tensor]
+    ) -> int:
+        """Returns about how much memory a model takes, with its optimizer's state."""
+        own = sum(_bytes(p) for p in params)
+        if not isinstance(optimizer, TrainableOptimizer):
+            # Two moments, as in Adam.
+            return (COPIES_OF_PARAMETERS + 2) * own
+        specs = self.problem.specs(params)
+        # Traced, not computed: it may be large.
+        start = tf.function(lambda: optimizer.initial_state(specs), autograph=False)
+        state = tf.nest.flatten(start.get_concrete_function().structured_outputs)
+        return COPIES_OF_PARAMETERS * own + COPIES_OF_STATE * sum(map(_bytes, state))
 
     def _run(
         self, loop: Loop, group: Sequence[int], learning_rates: Sequence[float] | None
@@ -245,3 +266,7 @@ class _Trainer:
             count = min(EVALUATION_BATCH, size - first)
             total += count * np.array(self._score(params, model_state, batch), np.float64)
         return float(total[0] / size), float(total[1] / size)
+
+
+def _bytes(tensor: Any) -> int:
+    return int(tensor.shape.num_elements() * tensor.dtype.size)

@@ -263,6 +263,20 @@ def test_models_side_by_side_are_what_fit_makes_of_each(monkeypatch, make, creat
         np.testing.assert_allclose(got.train_loss[k], end, rtol=1e-4)
 
 
+def test_large_models_are_trained_in_turn(monkeypatch):
+    def at_once(optimizer, width):
+        trainer = runs._Trainer(mlp_classifier(layers=[width]), 1, None)
+        return trainer._at_once(optimizer)
+
+    assert at_once(l2o.DMOptimizer(), 20) == at_once(l2o.Celo2Optimizer(), 20) == 16
+    # 3,000,010 parameters of 4 bytes; DM keeps 80 numbers for each, Celo2 4 and Adam 2.
+    assert at_once(l2o.DMOptimizer(), 40_000) == 1
+    assert at_once(l2o.Celo2Optimizer(), 40_000) == 2**31 // (3_000_010 * 4 * (8 + 6 * 4)) == 5
+    assert at_once(keras.optimizers.Adam(), 40_000) == 16
+    monkeypatch.setattr(runs, "MEMORY", 1)
+    assert at_once(l2o.DMOptimizer(), 20) == at_once(keras.optimizers.Adam(), 20) == 1
+
+
 @pytest.mark.parametrize("models", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize(
     "create",
