@@ -125,7 +125,9 @@ class Celo2:
         else:
             x += [*(g * rsqrt(f + 1e-9) for f in s.f), g * r]
         assert len(x) == (30 if s.is_factored else 15)
-        o = mlp([over_rms(y) for y in x], self.weights)
+        x = [over_rms(y) for y in x]
+        o = mlp(x, self.weights)
+        o[0] = o[0] + {"nothing": 0, "momentum": x[3], "adam": x[7]}[self.options["correct"]]
         d = o[0] * np.exp(self.options["exp_mult"] * o[1])
         if self.options["orthogonalize"] and g.ndim >= 2:
             d = newton_schulz(d)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -28,6 +28,8 @@ from l2o.options import Count, Decay, Decays, Epsilon, LearningRate, Name, NonNe
 FEATURES = 30
 # Direction and magnitude; the third has no effect in the authors' code either.
 OUTPUTS = 3
+# Places of m and m rsqrt(v) in the groups of `features`.
+MOMENTUM, ADAM = 3, 5
 # The second of the features that the MLP sees.
 SMALL_CLIP = 0.1
 # In the roots of second moments, of factored ones, and of mean squares.
@@ -73,6 +75,13 @@ class Celo2Optimizer(TrainableOptimizer):
     an embedding by its path, which a model's variables and the parameters of a Keras problem
     have; a tensor without a name counts by its shape alone. `routes(model)` shows the ways.
 
+    With `correct="momentum"` or `"adam"` the rule starts as a known one and learns a correction of
+    it, which is not in the paper: the MLP's last weights start at 0, and
+
+        o_0   = o_0 + m_1 / rms(m_1)                    or m_1 rsqrt(v) / rms(m_1 rsqrt(v))
+
+    With `orthogonalize` and momentum it starts as Muon (Jordan et al. 2024), with Adam for vectors.
+
     With `orthogonalize=False, adam_for_vectors=False` it is the paper's celo2-base. The paper's
     learning rate is `learning_rate * step_size`, but Keras' `weight_decay` is multiplied by
     `learning_rate` alone: to have the learning rate in one place, set `step_size=1`.
@@ -88,6 +97,7 @@ class Celo2Optimizer(TrainableOptimizer):
         exp_mult: Factor of the second output in the exponent [0.0, as published: no effect].
         orthogonalize: Whether changes of tensors of two or more axes are orthogonalised, as in
             Muon [True].
+        correct: What the MLP corrects: "momentum", "adam", or "nothing" ["nothing"].
         gradient_clip: Gradients are clipped to plus and minus this, except for Adam [1000.0].
         adam_for_vectors: Whether vectors, scalars and embeddings take steps of Adam [True].
         adam_for: Which variables take steps of Adam. Names match whole parts of a variable's
@@ -115,6 +125,7 @@ class Celo2Optimizer(TrainableOptimizer):
         step_size: Positive = 0.001,
         exp_mult: NonNegative = 0.0,
         orthogonalize: bool = True,
+        correct: Literal["nothing", "momentum", "adam"] = "nothing",
         gradient_clip: Positive = 1000.0,
         adam_for_vectors: bool = True,
         adam_for: Sequence[Name] | Callable[[str, tuple[int, ...]], bool] | None = None,
@@ -134,6 +145,7 @@ class Celo2Optimizer(TrainableOptimizer):
         self.step_size = step_size
         self.exp_mult = exp_mult
         self.orthogonalize = orthogonalize
+        self.correct = correct
         self.gradient_clip = gradient_clip
         self.adam_for_vectors = adam_for_vectors
         self.adam_for = adam_for if adam_for is None or callable(adam_for) else tuple(adam_for)
@@ -142,6 +154,9 @@ class Celo2Optimizer(TrainableOptimizer):
         self.adam_epsilon = adam_epsilon
         self.adam_multiplier = adam_multiplier
         self.network = CoordinatewiseMLP(FEATURES, hidden_units, hidden_layers, OUTPUTS)
+        if correct != "nothing":
+            last = self.network.stack[-1].kernel
+            last.assign(tf.zeros_like(last))
 
     def routes(self, model: Any) -> Routes:
         """Returns what updates each variable of a model; print it for a table.
@@ -218,7 +233,11 @@ class Celo2Optimizer(TrainableOptimizer):
     ) -> tf.Tensor:
         x = [f * inverse for f, inverse in zip(features(p, g, new), inverses, strict=True)]
         o = self.network(x)
-        return o[0] * tf.exp(self.exp_mult * o[1]) if self.exp_mult else o[0]
+        o_0 = o[0]
+        if self.correct != "nothing":
+            # The first decay of each group.
+            o_0 += x[MOMENTUM if self.correct == "momentum" else ADAM][0]
+        return o_0 * tf.exp(self.exp_mult * o[1]) if self.exp_mult else o_0
 
     @part
     def _direction(self, s: tf.Tensor) -> tf.Tensor:

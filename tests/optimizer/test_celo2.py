@@ -24,6 +24,8 @@ OPTIONS = {
         "rms_decay": 0.7,
         "factored_decays": (0.3, 0.6, 0.9),
     },
+    "momentum": {"correct": "momentum"},
+    "adam": {"correct": "adam", "exp_mult": 0.1},
     "sizes": {"step_size": 0.5, "exp_mult": 0.1, "gradient_clip": 1.5},
     "Adam": {"adam_for_vectors": True},
     "another Adam": {
@@ -35,7 +37,14 @@ OPTIONS = {
     },
 }
 # Each option once.
-FAST = ["base-network", "base-decays", "orthogonal-sizes", "orthogonal-another Adam"]
+FAST = [
+    "base-network",
+    "base-decays",
+    "base-momentum",
+    "orthogonal-adam",
+    "orthogonal-sizes",
+    "orthogonal-another Adam",
+]
 
 
 @pytest.mark.parametrize(
@@ -192,3 +201,17 @@ def test_odd_shapes(shape, adam):
         assert deltas[0].shape == shape
         for tensor in [*deltas, *tf.nest.flatten(state)]:
             assert np.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize("correct", ["momentum", "adam"])
+def test_a_corrected_rule_starts_as_the_known_one(correct):
+    """Without random weights: the readout is 0, so the direction is the known one's."""
+    optimizer = Celo2Optimizer(correct=correct, adam_for_vectors=False, orthogonalize=False)
+    gradients = [np.random.default_rng(k).normal(size=(4, 3)).astype("float32") for k in range(3)]
+    p = [tf.zeros([4, 3])]
+    state, m, v = optimizer.initial_state(p), 0.0, 0.0
+    for g in gradients:
+        (delta,), state = optimizer.update(p, [tf.constant(g)], state)
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+        s = m if correct == "momentum" else m / np.sqrt(v + 1e-8)
+        np.testing.assert_allclose(delta, -0.001 * s / np.sqrt(np.mean(s**2)), rtol=1e-4)

@@ -134,6 +134,12 @@ def _(run):
     assert close(seen_end(run), expected_end(run), 1e-3, 1e-4)
 
 
+@cases.add("network/correct", *BASE, "network/correct=adam", *CELO2, constructor="Celo2")
+def _(run):
+    assert close(seen_end(run), expected_end(run), 1e-3, 1e-4)
+    assert not close(seen_end(run), expected_end(run, correct="nothing"), 1e-3, 1e-4)
+
+
 @cases.add("network/adam_for", *BASE, 'network/adam_for=["kernel"]', *ADAM, constructor="Celo2")
 def _(run):
     assert run.config["network"]["adam_for"] == ["kernel"]
