@@ -70,4 +70,5 @@ def transformer_block(x: keras.KerasTensor, heads: int, causal: bool) -> keras.K
 
 def mlp(x: keras.KerasTensor, hidden: int) -> keras.KerasTensor:
     """Returns an MLP of the last axis that keeps its length: one hidden layer, with GELU."""
-    return layers.Dense(x.shape[-1])(layers.Dense(hidden, "gelu")(x))
+    features = layers.Dense(hidden, "gelu")(x)
+    return layers.Dense(x.shape[-1])(features)
