@@ -3,6 +3,7 @@
 Convolutions are TensorFlow's. Parameters come in the order of `problem.init`.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -234,7 +235,7 @@ def vae(params, state, images, targets, architecture="mlp", depth=1, activation=
 
 
 def of_dense(*sizes):
-    return sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    return sum(a * b + b for a, b in itertools.pairwise(sizes))
 
 
 def of_block(width):

@@ -4,7 +4,7 @@ The models are tiny, and each has two mini-batches in an epoch.
 """
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +29,8 @@ TINY = {
     "vae": {"width": 3, "depth": 1, "latent": 2, "batch_size": 700},
 }  # fmt: skip
 TEXT = "".join(chr(97 + int(i)) for i in np.random.default_rng(0).integers(0, 26, 2000) ** 2 // 26)
+# The others are close to these, and to the tests of the models themselves.
+FAST = [("char_lm", "text"), ("vit_classifier", "transform"), ("vae", "latent")]
 IMAGE_MODELS = [name for name in TINY if name != "char_lm"]
 
 
@@ -58,9 +60,7 @@ def computes(name, size, **options):
     return check
 
 
-def add(name, option, value, check, slow=False, within=None, **others):
-    from contextlib import nullcontext
-
+def add(name, option, value, check, within=None, **others):
     shared = option not in ("context", "text", "normalization")
     within = within or (a_text if name == "char_lm" else lambda tmp_path: nullcontext())
     cases.add(
@@ -68,7 +68,7 @@ def add(name, option, value, check, slow=False, within=None, **others):
         *typed(name, **{option: value, **others}),
         check=check,
         within=within,
-        slow=slow,
+        slow=(name, option) not in FAST,
     )
 
 
@@ -93,10 +93,10 @@ add(
     "char_lm", "architecture", "lstm",
     computes("char_lm", of_text("lstm"), architecture="lstm"),
 )  # fmt: skip
-add("char_lm", "width", 6, computes("char_lm", of_text(width=6)), slow=True)
-add("char_lm", "depth", 3, computes("char_lm", of_text(depth=3), depth=3), slow=True)
+add("char_lm", "width", 6, computes("char_lm", of_text(width=6)))
+add("char_lm", "depth", 2, computes("char_lm", of_text(depth=2), depth=2))
 add("char_lm", "heads", 1, computes("char_lm", of_text(), heads=1))
-add("char_lm", "batch_size", 60, batches_have(60), slow=True)
+add("char_lm", "batch_size", 60, batches_have(60))
 
 
 def windows_of(text, context):
@@ -146,20 +146,19 @@ add("char_lm", "text", TINY["char_lm"]["text"], learns_the_text)
 
 # Images.
 
+PATCHES = {"width": 4, "depth": 1, "patch_size": 4}
 CLASSES_10 = {
-    "vit_classifier": lambda **o: reference.count_vit(**{"width": 4, "depth": 1, "patch_size": 4, **o}),
-    "mixer_classifier": lambda **o: reference.count_mixer(
-        **{"width": 4, "depth": 1, "patch_size": 4, **o}
-    ),
+    "vit_classifier": lambda **o: reference.count_vit(**{**PATCHES, **o}),
+    "mixer_classifier": lambda **o: reference.count_mixer(**{**PATCHES, **o}),
     "residual_classifier": lambda **o: reference.count_residual(**{"width": 2, "depth": 1, **o}),
 }  # fmt: skip
 
 for _name, _size in CLASSES_10.items():
-    add(_name, "width", 8, computes(_name, _size(width=8)), slow=_name != "mixer_classifier")
-    add(_name, "depth", 3, computes(_name, _size(depth=3), depth=3))
+    add(_name, "width", 8, computes(_name, _size(width=8)))
+    add(_name, "depth", 2, computes(_name, _size(depth=2), depth=2))
 for _name in ("vit_classifier", "mixer_classifier"):
     _size = CLASSES_10[_name](patch_size=8)
-    add(_name, "patch_size", 8, computes(_name, _size, patch_size=8), slow=_name[0] == "m")
+    add(_name, "patch_size", 8, computes(_name, _size, patch_size=8))
 add("vit_classifier", "heads", 1, computes("vit_classifier", reference.count_vit(4, 1, 4), heads=1))
 add(
     "residual_classifier", "activation", "softsign",
@@ -176,12 +175,11 @@ for _name, _codes in (("autoencoder", 1), ("vae", 2)):
         _all = {"architecture": "mlp", "width": 3, "depth": 1, "latent": 2, _option: _value}
         _used = {k: _all[k] for k in ("architecture", "depth")}
         _size = reference.count_autoencoder(**_all, codes=_codes)
-        _slow = _option in ("width", "depth") or (_name, _option) == ("autoencoder", "latent")
-        add(_name, _option, _value, computes(_name, _size, **_used), slow=_slow)
+        add(_name, _option, _value, computes(_name, _size, **_used))
     _size = reference.count_autoencoder("mlp", 3, 1, 2, codes=_codes)
     add(
         _name, "activation", "softsign",
-        computes(_name, _size, activation=reference.softsign), slow=_name == "vae",
+        computes(_name, _size, activation=reference.softsign),
     )  # fmt: skip
 
 
@@ -219,17 +217,15 @@ def reconstructs_the_tiny_set(run):
 
 
 for _name in IMAGE_MODELS:
-    # They read these options in the same way.
-    _slow = _name not in ("vit_classifier", "vae")
     _set = learns_the_tiny_set if "classifier" in _name else reconstructs_the_tiny_set
     _whole = {"patch_size": 1} if "patch_size" in TINY[_name] else {}
-    add(_name, "dataset", "tiny_set", _set, _slow, tiny_set, batch_size=10, **_whole)
-    add(_name, "batch_size", 500, batches_have(500), _slow)
-    add(_name, "shuffle_buffer", 0, images_in_order, _slow)
-    add(_name, "image_size", 4, images_are_4_by_4, _slow, shuffle_buffer=0)
-    add(_name, "transform", "inverted", images_are_inverted, _slow, shuffle_buffer=0)
+    add(_name, "dataset", "tiny_set", _set, tiny_set, batch_size=10, **_whole)
+    add(_name, "batch_size", 500, batches_have(500))
+    add(_name, "shuffle_buffer", 0, images_in_order)
+    add(_name, "image_size", 4, images_are_4_by_4, shuffle_buffer=0)
+    add(_name, "transform", "inverted", images_are_inverted, shuffle_buffer=0)
     if "classifier" in _name:
-        add(_name, "label_noise", 0.25, labels_are_wrong, _slow, shuffle_buffer=0)
+        add(_name, "label_noise", 0.25, labels_are_wrong, shuffle_buffer=0)
 
 for _name, _typed in (("mlp_classifier", MLP), ("conv_classifier", CONV)):
     cases.add(
