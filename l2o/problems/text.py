@@ -13,8 +13,8 @@ from l2o.disk.files import os_errors_told, read_regular
 from l2o.errors import UserError
 from l2o.problems.arrays import ArrayData, Examples
 
-# Share of the text that is trained on: its beginning.
-TRAIN_SHARE = 0.9
+# The last one of this many equal parts of the text is the test split.
+PARTS = 10
 # Characters that have a number of their own; the others share `UNKNOWN`.
 MOST_CHARACTERS = 95
 UNKNOWN = 0
@@ -54,12 +54,12 @@ def windows(path: str | None, context: int) -> Windows:
         UserError: If the text cannot be read, is too short, or has one character only.
     """
     text = _python_reference() if path is None else _read(path)
-    end = round(TRAIN_SHARE * len(text))
+    end = len(text) - len(text) // PARTS
     train, test = text[:end], text[end:]
     if len(test) <= context:
         raise UserError(
-            f"the text has {len(text)} characters: expected at least {10 * (context + 1)}, so that "
-            f"its last tenth has a window of {context + 1}",
+            f"the text has {len(text)} characters: expected at least {PARTS * (context + 1)}, so "
+            f"that its last tenth has a window of {context + 1}",
             "text",
         )
     # Equally frequent ones in the order of their code points.

@@ -52,13 +52,15 @@ def test_a_long_context_is_a_loop_and_computes_the_same(monkeypatch):
         batch = tf.nest.map_structure(lambda b: b[0], problem.batches(0, 0, 1))
         traced = tf.function(problem.objective, autograph=False)
         graph = traced.get_concrete_function(params, state, batch).graph
-        return {o.type for o in graph.get_operations()}, traced(params, state, batch)[0]
+        return any("While" in o.type for o in graph.get_operations()), traced(params, state, batch)[
+            0
+        ]
 
     unrolled, expected = operations(char_lm("lstm", **TINY))
     monkeypatch.setattr("l2o.problems.language.LONGEST_WITHOUT_LOOP", 4)
     looped, found = operations(char_lm("lstm", **TINY))
-    assert "While" not in unrolled
-    assert "While" in looped
+    assert looped
+    assert not unrolled
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -69,7 +71,8 @@ def test_the_score_is_a_loss_and_an_accuracy_per_character():
     loss, accuracy = problem.score(params, state, (ids, targets))
     logits = reference.char_lm_logits(params, ids.numpy(), "rnn", depth=2)
     np.testing.assert_allclose(loss, reference.cross_entropy(logits, targets.numpy()), rtol=1e-4)
-    assert accuracy == pytest.approx(np.mean(logits.argmax(-1) == targets), abs=1e-4)
+    right = np.mean(logits.argmax(-1) == targets.numpy())
+    np.testing.assert_allclose(accuracy, right, atol=1e-4)
 
 
 # The text.
@@ -83,7 +86,7 @@ def written(tmp_path, text):
 
 def test_windows_by_hand(tmp_path):
     # 27 of 30 characters are trained on: 9 windows of 3. c is the most frequent, then a, b, d.
-    data = windows(written(tmp_path, "abcdccbac" * 7 + "xbc"), 2)
+    data = windows(written(tmp_path, "abcdcc" + "bac" * 7 + "xbc"), 2)
     assert data.characters == "cabd"
     assert data.classes == 5
     train, test = data.data.train, data.data.test
@@ -99,7 +102,7 @@ def test_what_remains_is_dropped_and_rare_characters_are_one(tmp_path):
     text = often * 4 + "☃☂" + often
     data = windows(written(tmp_path, text), 3)
     assert set(data.characters) == set(often)
-    end = round(0.9 * len(text))
+    end = len(text) - len(text) // 10
     assert data.data.train.size == end // 4
     assert data.data.test.size == (len(text) - end) // 4
     known = {character: i for i, character in enumerate(data.characters, 1)}
@@ -125,7 +128,7 @@ def test_the_default_text_comes_with_python():
     ("text", "says"),
     [
         (b"abc", "has 3 characters: expected at least 60"),
-        (b"ab" * 29, "has 58 characters"),
+        (b"ab" * 29 + b"a", "has 59 characters"),
         (b"", "has 0 characters"),
         (b"a" * 1000, "no character but 'a'"),
         (b"ab\xff" * 100, "byte 2 is not UTF-8"),
