@@ -330,7 +330,8 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
         )
     images = np.empty((count, *shape), dtype)
     labels = np.empty(count, np.int32)
-    rows = max(1, BYTES_AT_ONCE // (size // count))
+    # TensorFlow makes room for all rows of a batch, even if there are fewer.
+    rows = min(count, max(1, BYTES_AT_ONCE // (size // count)))
     # The cache of TFDS would hold the set a second time.
     read = tfds.ReadConfig(try_autocache=False)
     examples = builder.as_dataset(split=split, read_config=read).map(
