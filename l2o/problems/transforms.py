@@ -37,7 +37,6 @@ def image_set(
     return with_wrong_labels(transformed(name, image_size, transform), label_noise)
 
 
-@lru_cache(maxsize=4)
 def transformed(name: str, image_size: int | None, transform: Transform | None) -> Dataset:
     """Returns a set whose images are changed, always in the same way.
 
@@ -53,9 +52,12 @@ def transformed(name: str, image_size: int | None, transform: Transform | None) 
     Raises:
         UserError: If the set has no images, or its images are too small or too large.
     """
+    return _changed(name, image_size, transform) if transform else load(name, image_size)
+
+
+@lru_cache(maxsize=4)
+def _changed(name: str, image_size: int | None, transform: Transform) -> Dataset:
     data = load(name, image_size)
-    if transform is None:
-        return data
     if data.train.images.ndim == 2:
         raise UserError(f"{name} has no images: expected transform=null", "transform")
     change = {"inverted": _inverted, "shifted": _shifted, "projected": _projected}[transform]
