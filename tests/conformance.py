@@ -14,6 +14,7 @@ from l2o.train.losses.base import LossArgs
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.outer.meta_step import MetaStep
 from tests import odd_problems
+from tests.problems import tiny
 from tests.unrolled import meta_gradient, meta_gradients
 
 NAMES = sorted(OPTIMIZERS.entries)
@@ -253,6 +254,34 @@ def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     assert_same(end.params, whole.params, atol=2e-5)
     moved = [bool(np.any(a != b)) for a, b in zip(whole.params, carry.params, strict=True)]
     assert moved == (odd_problems.TAKING if outside else [True] * len(moved))
+
+
+@each_rule(
+    "optimizer",
+    "kind",
+    cases={kind: [kind] for kind in tiny.PROBLEMS},
+    fast={"transformer": ["RNNProp"], "vae": ["DM"], "residual": ["ScaleHierarchical"]},
+)
+def test_each_kind_of_model_in_fit_and_in_the_unroll(optimizer, kind):
+    problem, steps = tiny.PROBLEMS[kind](), 3
+    batches = problem.batches(1, 0, steps + 1)
+    step = MetaStep(optimizer, problem, MetaLoss(LossArgs(scale_objective=False)))
+    _, end = step.validate(step.start(problem.init(7)), batches, steps)
+    model = problem.model(7)
+    model.compile(optimizer=optimizer, loss=problem.loss)
+    model.fit(
+        *(tf.reshape(b[:-1], [-1, *b.shape[2:]]) for b in batches),
+        batch_size=problem.batch_size,
+        shuffle=False,
+        verbose=0,
+    )
+    assert int(optimizer.iterations) == steps
+    assert_same([v.value for v in model.trainable_variables], end.params, atol=5e-5)
+    assert_same([v.value for v in model.non_trainable_variables], end.model_state, atol=5e-5)
+    first = problem.init(7)
+    moved = [np.any(a != b) for a, b in zip(end.params, first.params, strict=True)]
+    assert np.mean(moved) > 0.5
+    assert_finite(end)
 
 
 @pytest.mark.xla

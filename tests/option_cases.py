@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from config.overrides import merge_overrides
 from l2o.inner.batched import take
+from l2o.problems import Wrapper
 from l2o.problems.keras_model import Picked
 from l2o.train import join, resolve_config
 from tests.running import build_runner
@@ -211,8 +212,10 @@ def _spied(meta_step, kind, steps, fresh):
         new = bool(fresh)
         fresh.clear()
         if isinstance(batches, Picked):
-            examples = meta_step.problem.dataset.train
-            batches = examples.take(batches.indices.numpy())
+            inner = meta_step.problem
+            while isinstance(inner, Wrapper):
+                inner = inner.problem
+            batches = inner.dataset.train.take(batches.indices.numpy())
         several = meta_step.optimizees > 1
         for k in range(meta_step.optimizees):
             *of_optimizees, _ = result

@@ -23,8 +23,8 @@ LARGEST_RESULT = 2**32
 UNRELATED = {
     "train", "evaluate/report",
     "__init__.py", "errors.py", "progress.py", "registry.py", "shell.py", "signals.py",
-    "version.py", "problems/contract.py",
-    "disk/__init__.py", "disk/files.py", "disk/packing.py",
+    "version.py", "problems/contract.py", "problems/decoded.py",
+    "disk/__init__.py", "disk/caching.py", "disk/files.py", "disk/packing.py",
     "evaluate/__init__.py", "evaluate/aggregate.py", "evaluate/cache.py", "evaluate/comparison.py",
     "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/protocol.py", "evaluate/session.py",
     "evaluate/suites.py", "evaluate/sweeping.py",

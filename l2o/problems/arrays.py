@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o.errors import UserError
+from l2o.problems.datasets import Images
 
 
 class Examples(NamedTuple):
@@ -41,8 +42,8 @@ class ArrayData(NamedTuple):
     """A data set in memory; `test` is None where there are no held-out examples."""
 
     name: str
-    train: Examples
-    test: Examples | None
+    train: Examples | Images
+    test: Examples | Images | None
 
 
 def from_arrays(given: Any) -> ArrayData:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import keras
 from annotated_types import Ge, Lt
 
-from l2o.errors import UserError
 from l2o.options import Activation, Count, Layers, Probability
-from l2o.problems.datasets import load, with_wrong_labels
+from l2o.problems.datasets import with_wrong_labels
 from l2o.problems.keras_model import KerasProblem
+from l2o.problems.transforms import Transform, image_set, transformed
 
 
 def mlp_classifier(
@@ -22,6 +22,9 @@ def mlp_classifier(
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     image_size: Count | None = None,
     label_noise: Probability = 0.0,
+    normalization: Literal["none", "batch", "layer"] = "none",
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    transform: Transform | None = None,
 ) -> KerasProblem:
     """A multilayer perceptron with softmax cross entropy.
 
@@ -35,18 +38,37 @@ def mlp_classifier(
         image_size: Resize images to this many pixels squared; None keeps them [None].
         label_noise: Share of the training examples that have a wrong label. These examples
             are always the same [0.0].
+        normalization: `batch` or `layer`: what normalises each hidden layer before its activation.
+            With `batch` only the normalisation has a bias ["none"].
+        dropout: Share of the units of each hidden layer that is dropped in training [0.0].
+        transform: `inverted`, `shifted` or `projected`: changes all images, see
+            `transforms.transformed`; None keeps them [None].
 
     Returns:
         The problem; its parameters are the kernels and biases in the order of layers.
     """
-    data = with_wrong_labels(load(dataset, image_size), label_noise)
+    data = with_wrong_labels(transformed(dataset, image_size, transform), label_noise)
+
+    def hidden(units: int) -> list[keras.layers.Layer]:
+        dropped = [keras.layers.Dropout(dropout)] if dropout else []
+        if normalization == "none":
+            return [keras.layers.Dense(units, activation), *dropped]
+        # The gradient of a bias before batch normalisation would be mere rounding errors, which
+        # optimizers that normalise gradients would amplify.
+        batch = normalization == "batch"
+        return [
+            keras.layers.Dense(units, use_bias=not batch),
+            keras.layers.BatchNormalization() if batch else keras.layers.LayerNormalization(),
+            keras.layers.Activation(activation),
+            *dropped,
+        ]
 
     def build_model() -> keras.Model:
         return keras.Sequential(
             [
                 keras.Input(data.train.images.shape[1:]),
                 keras.layers.Flatten(),
-                *(keras.layers.Dense(units, activation) for units in layers),
+                *(layer for units in layers for layer in hidden(units)),
                 keras.layers.Dense(data.classes),
             ]
         )
@@ -65,6 +87,7 @@ def conv_classifier(
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     image_size: Count | None = None,
     label_noise: Probability = 0.0,
+    transform: Transform | None = None,
 ) -> KerasProblem:
     """A convolutional network with softmax cross entropy; each layer halves the image.
 
@@ -82,17 +105,16 @@ def conv_classifier(
         image_size: Resize images to this many pixels squared; None keeps them [None].
         label_noise: Share of the training examples that have a wrong label. These examples
             are always the same [0.0].
+        transform: `inverted`, `shifted` or `projected`: changes all images, see
+            `transforms.transformed`; None keeps them [None].
 
     Returns:
         The problem; its parameters are those of the layers, in their order.
     """
-    data = with_wrong_labels(load(dataset, image_size), label_noise)
-    if data.train.images.ndim == 2:
-        raise UserError(f"{dataset} has no images: expected a set of images", "dataset")
+    data = image_set(dataset, image_size, transform, label_noise)
 
     def block(filters: int) -> list[keras.layers.Layer]:
-        # The gradient of a bias before the normalisation would be mere rounding errors, which
-        # optimizers that normalise gradients would amplify.
+        # A bias before the normalisation would have no gradient, as in `mlp_classifier`.
         convolution = keras.layers.Conv2D(
             filters, kernel_size, padding="same", use_bias=not batch_norm
         )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from l2o.errors import UserError, nearest
+from l2o.problems import decoded
 
 # Bytes. A set is held in memory in the dtype of its images; larger sets are refused.
 LARGEST_SET = 4 * 2**30
@@ -57,6 +61,35 @@ class Split(NamedTuple):
     def all(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the whole split, in the form of `take`."""
         return self.take(np.arange(len(self.labels)))
+
+
+class Images(NamedTuple):
+    """Images [N, height, width, channels] of any dtype, which are inputs and targets alike."""
+
+    images: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns float32 images at `index` of any shape, twice; see `ready`."""
+        return self.ready((tf.constant(self.images[index]),))
+
+    @staticmethod
+    def ready(rows: tuple[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the inputs and targets that a model gets for rows of the array.
+
+        They are scaled as by `Split.ready`.
+        """
+        (images,) = rows
+        images, _ = Split.ready((images, tf.zeros(images.shape[:-3], tf.int32)))
+        return images, images
+
+    def all(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns all examples, in the form of `take`."""
+        return self.take(np.arange(self.size))
 
 
 class Dataset(NamedTuple):
@@ -178,12 +211,45 @@ def _tfds(name: str, image_size: int | None) -> Dataset:
         raise UserError(f"dataset {name!r} has no split called train, only {', '.join(splits)}")
     held_out = next((s for s in ("test", "validation") if s in splits), None)
     train, test = ("train", held_out) if held_out else ("train[:80%]", "train[80%:]")
-    return Dataset(
-        name,
-        _read(builder, train, image, label, shape),
-        _read(builder, test, image, label, shape),
-        builder.info.features[label].num_classes,
-    )
+    about = _about(builder, (train, test), (image, label), shape)
+    arrays = decoded.read(about) if about else None
+    if arrays is None:
+        first, second = (_read(builder, split, image, label, shape) for split in (train, test))
+    else:
+        first, second = (Split(arrays[f"images {i}"], arrays[f"labels {i}"]) for i in range(2))
+    if about and arrays is None:
+        decoded.write(
+            about,
+            {
+                f"{part} {i}": array
+                for i, split in enumerate((first, second))
+                for part, array in split._asdict().items()
+            },
+        )
+    return Dataset(name, first, second, builder.info.features[label].num_classes)
+
+
+def _about(
+    builder: Any, splits: Sequence[str], keys: Sequence[str], shape: Sequence[int]
+) -> dict[str, Any] | None:
+    """Returns everything that the arrays of a set depend on; None if its files are not on disk."""
+    try:
+        with os.scandir(builder.data_dir) as entries:
+            files = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries)
+    except OSError:
+        return None
+    return {
+        "set": builder.info.full_name,
+        "directory": str(builder.data_dir),
+        # Another set may have been prepared there under the same name.
+        "files": [list(file) for file in files],
+        "splits": list(splits),
+        "keys": list(keys),
+        "shape": list(shape),
+        "dtype": np.dtype(builder.info.features[keys[0]].np_dtype).str,
+        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "tensorflow": tf.__version__,
+    }
 
 
 def _prepared_builder(name: str) -> Any:
@@ -264,7 +330,8 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
         )
     images = np.empty((count, *shape), dtype)
     labels = np.empty(count, np.int32)
-    rows = max(1, BYTES_AT_ONCE // (size // count))
+    # TensorFlow makes room for all rows of a batch, even if there are fewer.
+    rows = min(count, max(1, BYTES_AT_ONCE // (size // count)))
     # The cache of TFDS would hold the set a second time.
     read = tfds.ReadConfig(try_autocache=False)
     examples = builder.as_dataset(split=split, read_config=read).map(

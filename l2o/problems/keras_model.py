@@ -48,6 +48,8 @@ class KerasProblem(Problem):
         shuffle_buffer: Number of places that an example may move when an epoch is shuffled. The
             size of the set or more gives a full shuffle, and 0 gives none.
         loss: (targets, outputs) -> loss; None: cross entropy of logits [None].
+        scores_penalties: Whether the loss of held-out examples includes regularizers and
+            `add_loss`, as it has to where they are a part of what is scored [False].
 
     Attributes:
         classifies: Whether the accuracy makes sense for the loss.
@@ -66,6 +68,7 @@ class KerasProblem(Problem):
         batch_size: int,
         shuffle_buffer: int,
         loss: keras.losses.Loss | None = None,
+        scores_penalties: bool = False,
     ) -> None:
         examples = dataset.train.size
         if batch_size > examples:
@@ -79,6 +82,7 @@ class KerasProblem(Problem):
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle_buffer = shuffle_buffer
+        self.scores_penalties = scores_penalties
         self.steps_per_epoch = examples // batch_size
         self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.classifies = isinstance(self.loss, CLASSIFICATION_LOSSES)
@@ -107,7 +111,7 @@ class KerasProblem(Problem):
         if classes is None:
             return
         for split in (self.dataset.train, self.dataset.test):
-            labels = np.asarray(split[1] if split else [])
+            labels = np.asarray([*split][1] if split else [])
             right = (labels >= 0) & (labels < classes) & (labels % 1 == 0)
             right |= labels == self.loss.ignore_class
             if not right.all():
@@ -177,10 +181,11 @@ class KerasProblem(Problem):
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """See `Problem.objective`; the loss that `fit` would report for the mini-batch."""
         if isinstance(batch, HeldOut):
-            inputs, targets = self._examples_of(batch.batch)
-            outputs, _, _ = self._call(params, model_state, inputs, self._inference)
-            return self._total(targets, outputs, []), list(model_state)
-        inputs, targets = self._examples_of(batch)
+            inputs, targets = self.examples_of(batch.batch)
+            outputs, penalties, _ = self._call(params, model_state, inputs, self._inference)
+            scored = penalties if self.scores_penalties else []
+            return self._total(targets, outputs, scored), list(model_state)
+        inputs, targets = self.examples_of(batch)
         outputs, penalties, after = self._call(params, model_state, inputs, self._mode)
         return self._total(targets, outputs, penalties), after
 
@@ -264,7 +269,7 @@ class KerasProblem(Problem):
             return self.dataset.train.take(indices)
         return Picked(tf.constant(indices))
 
-    def _examples_of(self, batch: Any) -> tuple[Any, tf.Tensor]:
+    def examples_of(self, batch: Any) -> tuple[Any, tf.Tensor]:
         """Returns the inputs and targets of a mini-batch in the form of `batches` or `stream`."""
         if not isinstance(batch, Picked):
             return batch
@@ -329,6 +334,7 @@ def keras_problem(
     batch_size: Count = 64,
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     name: str = "keras_problem",
+    scores_penalties: bool = False,
 ) -> KerasProblem:
     """Returns a problem whose optimizees are Keras models.
 
@@ -349,6 +355,9 @@ def keras_problem(
         shuffle_buffer: Number of places that an example may move when an epoch is shuffled
             [16384].
         name: For messages and file names ["keras_problem"].
+        scores_penalties: Whether the loss of held-out examples (`split=held_out`) includes
+            regularizers and `add_loss`. The bound of a variational autoencoder would lack its
+            divergence otherwise [False].
 
     Returns:
         The problem; its parameters are the model's `trainable_variables`.
@@ -361,7 +370,9 @@ def keras_problem(
     if isinstance(dataset, str):
         dataset = load(dataset)
     data = dataset if isinstance(dataset, Dataset) else from_arrays(dataset)
-    return KerasProblem(name, build_model, data, batch_size, shuffle_buffer, _as_loss(loss))
+    return KerasProblem(
+        name, build_model, data, batch_size, shuffle_buffer, _as_loss(loss), scores_penalties
+    )
 
 
 class FunctionLoss(keras.losses.Loss):

@@ -32,7 +32,8 @@ class HeldOut(NamedTuple):
     """A mini-batch of examples that the optimizee does not train on.
 
     `Problem.objective` returns the loss of inference for it (no dropout, moving statistics instead
-    of those of the mini-batch, no penalties), and the model state as it was.
+    of those of the mini-batch, no penalties unless the problem counts them in), and the model state
+    as it was.
     """
 
     batch: Batch

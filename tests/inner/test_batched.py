@@ -12,6 +12,7 @@ from l2o.inner.batched import Batched, stack, value_and_gradients
 from l2o.problems import analytic, conv_classifier, keras_problem, mlp_classifier
 from l2o.problems.wrappers import ConvexCombination, GradientNoise, RandomScaling
 from tests.optimizees import CASES, OPTIMIZERS, STEPS, Cliff, learn, meta_step, optimizer_of
+from tests.problems import tiny
 
 # What is side by side does not depend on the rule, and those of l2o take long to trace.
 TINY_FIRST = ["Tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS)]
@@ -134,10 +135,19 @@ KINDS = {
     "noise and scaling": lambda: GradientNoise(RandomScaling(mlp_classifier(batch_size=8))),
     "convex": lambda: ConvexCombination(RandomScaling(analytic.Quadratic(3))),
     "dropout, normalization": unruly,
+    **tiny.PROBLEMS,
+    **tiny.WRAPPED,
 }
+# They have layers that no other has.
+FAST = [
+    "convolutions", "noise and scaling", "convex", "dropout, normalization", "transformer", "lstm",
+    "vae", "labels",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
 def test_every_kind_of_problem_is_evaluated_as_alone(kind):
     problem = KINDS[kind]()
     optimizees = [problem.init(seed) for seed in range(3)]

@@ -255,7 +255,7 @@ def _(run):
     assert not any(map(close, moving, run.first.after.model_state))
 
 
-@cases.add("problems/<i>/kwargs/dropout", *CONV, "problems/0/kwargs/dropout=0.75")
+@cases.add("problems/<i>/kwargs/dropout (conv_classifier)", *CONV, "problems/0/kwargs/dropout=0.75")
 def _(typed):
     assert computes(conv_loss, tf.nn.relu)(run(*CONV))
     assert not computes(conv_loss, tf.nn.relu)(typed), "it is on while training"

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from l2o.problems import conv_classifier, initial, keras_problem, mlp_classifier, mlp_regressor
+from tests.problems import tiny
 from tests.problems.models import Noisy, Plain, Subclassed, functional, regression
 
 X, Y = np.ones((8, 3)), np.ones((8, 1))
@@ -197,7 +198,7 @@ def test_where_draws_are_for_something_else_a_model_is_built(build_model):
     "problem",
     [
         mlp_classifier, mlp_regressor, lambda: mlp_classifier(layers=[]), conv_classifier,
-        lambda: conv_classifier([3], batch_norm=True, dropout=0.2),
+        lambda: conv_classifier([3], batch_norm=True, dropout=0.2), *tiny.PROBLEMS.values(),
     ],
 )  # fmt: skip
 def test_problems_with_names(problem):
