@@ -23,7 +23,9 @@ def main() -> None:
     )
     parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
     parser.add_argument(
-        "--suite", metavar="NAME", help="dm, generalization, refutation, rnnprop or scale"
+        "--suite",
+        metavar="NAME",
+        help="dm, families, generalization, modern, refutation, rnnprop or scale",
     )
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")

@@ -9,6 +9,7 @@ from l2o.options import options_of
 from l2o.problems import PROBLEMS, Problem
 from l2o.registry import Registry
 from l2o.train.build import build_problem
+from l2o.train.families import members
 from l2o.train.resolve import resolve_problem
 
 
@@ -157,11 +158,97 @@ def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
     return mlps.with_first(*mlps.tables(), regression, *mlps.wide(10), noise, *mlps.batches(8, 512))
 
 
+def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns models of today on which no recipe of l2o trains, small enough for two cores.
+
+    Args:
+        name: Not used.
+        base: Not used.
+        steps: Most problems are trained for three times as many.
+    """
+    small = {"width": 16, "batch_size": 32}
+    language = {"width": 32, "batch_size": 16, "heads": 2}
+    relu = {"layers": [32, 32], "activation": "relu"}
+    return [
+        Case("char-transformer", "char_lm", {**language, "depth": 2}, 3 * steps),
+        Case("char-lstm", "char_lm", {**language, "depth": 1, "architecture": "lstm"}, 3 * steps),
+        Case("vit", "vit_classifier", {**small, "heads": 2}, 3 * steps),
+        Case("mixer", "mixer_classifier", small, 3 * steps),
+        Case("residual", "residual_classifier", {"width": 8, "batch_size": 32}, 3 * steps),
+        Case("autoencoder", "autoencoder", {}, 3 * steps),
+        Case("vae", "vae", {}, 3 * steps),
+        Case("batch-norm", "mlp_classifier", {**relu, "normalization": "batch"}, 3 * steps),
+        Case("million", "mlp_classifier", {**relu, "layers": [1000, 900]}, steps),
+        Case("long", "mlp_classifier", relu, 10 * steps),
+        Case("regression", "mlp_regressor", {}, 3 * steps),
+        Case("mnist", "mlp_classifier", {**relu, "dataset": "mnist", "image_size": 8}, 3 * steps),
+    ]
+
+
+# What `families` draws from: specs of problems, see `families.resolve_family`.
+MIXTURE: Sequence[Mapping[str, Any]] = (
+    {
+        "target": "mlp_classifier",
+        "sample": {
+            "layers": {"list": {"length": {"integer": [1, 3]}, "each": {"log_uniform": [8, 64]}}},
+            "activation": {"choice": ["relu", "tanh", "gelu"]},
+            "normalization": {"choice": ["none", "none", "layer"]},
+            "batch_size": {"choice": [16, 32, 64]},
+            "transform": {"choice": [None, "inverted", "shifted", "projected"]},
+        },
+        "draws": 12,
+    },
+    {
+        "target": "conv_classifier",
+        "sample": {
+            "layers": {"list": {"length": {"integer": [1, 2]}, "each": {"log_uniform": [4, 16]}}},
+            "activation": {"choice": ["relu", "gelu"]},
+            "batch_size": {"choice": [16, 32]},
+            "transform": {"choice": [None, "inverted", "shifted"]},
+        },
+        "draws": 5,
+    },
+    {
+        "target": "autoencoder",
+        "sample": {
+            "width": {"log_uniform": [16, 64]},
+            "latent": {"integer": [4, 12]},
+            "transform": {"choice": [None, "inverted", "shifted"]},
+        },
+        "draws": 3,
+    },
+)
+# Runs draw their members with their own seeds.
+FAMILIES_SEED = 1_000_000
+
+
+def families(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
+    """Returns 20 members of families of small image problems, always the same.
+
+    Args:
+        name: Not used.
+        base: Not used.
+        steps: They are trained for three times as many.
+    """
+    return [
+        Case(
+            f"{spec['target'].partition('_')[0]}-{k + 1}",
+            spec["target"],
+            member["kwargs"],
+            3 * steps,
+        )
+        for i, spec in enumerate(MIXTURE)
+        for k, member in enumerate(members({"kwargs": {}, **spec}, FAMILIES_SEED, i))
+    ]
+
+
 SUITES: Registry[Callable[[str, Mapping[str, Any], int], Sequence[Case]]] = Registry(
     "suite",
     {
         "dm": dm,
+        "families": families,
         "generalization": generalization,
+        "modern": modern,
         "refutation": refutation,
         "rnnprop": rnnprop,
         "scale": scale,
@@ -169,4 +256,4 @@ SUITES: Registry[Callable[[str, Mapping[str, Any], int], Sequence[Case]]] = Regi
 )
 # Suites whose cases are any registered problems instead of an `mlp_classifier` and its variants.
 # They get no options.
-FIXED: frozenset[str] = frozenset()
+FIXED = frozenset({"families", "modern"})

@@ -1,7 +1,10 @@
+import itertools
+
 import pytest
 
-from l2o.evaluate.suites import SUITES, Case, built, generalization, resolved
+from l2o.evaluate.suites import FIXED, SUITES, Case, built, generalization, resolved
 from l2o.problems import KerasProblem
+from l2o.train.resolve import resolve_problem
 
 
 def test_each_problem_differs_in_one_respect_from_the_first():
@@ -39,7 +42,7 @@ def test_what_is_equal_to_the_first_is_left_out():
     assert len(set(names)) == 13
 
 
-@pytest.mark.parametrize("suite", sorted(SUITES.entries))
+@pytest.mark.parametrize("suite", sorted(set(SUITES.entries) - FIXED))
 def test_every_problem_can_be_built(suite):
     cases = SUITES.entries[suite]("base", {}, 5)
     assert cases[0] == resolved(Case("base", "mlp_classifier", {}, 5))
@@ -90,6 +93,45 @@ def test_the_suites_of_the_papers(suite, expected):
             assert case == resolved(Case(case.name, case.target, {}, case.steps))
         else:
             assert case.kwargs == {**first.kwargs, **changed[case.name]}
+
+
+# Each is a Keras model of its own.
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", sorted(FIXED))
+def test_every_problem_of_a_fixed_suite_can_be_built(suite):
+    for case in map(resolved, SUITES.entries[suite]("base", {}, 5)):
+        # MNIST is not everywhere, and has the same options as the others.
+        if case.name != "mnist":
+            assert isinstance(built(case), KerasProblem)
+
+
+def test_the_modern_suite():
+    cases = SUITES.entries["modern"]("base", {"layers": [1]}, 100)
+    assert {case.name: case.steps for case in cases if case.steps != 300} == {
+        "million": 100,
+        "long": 1000,
+    }
+    assert [case.name for case in cases] == [
+        "char-transformer", "char-lstm", "vit", "mixer", "residual", "autoencoder", "vae",
+        "batch-norm", "million", "long", "regression", "mnist",
+    ]  # fmt: skip
+    million = next(case for case in cases if case.name == "million")
+    sizes = [64, *million.kwargs["layers"], 10]
+    assert sum((a + 1) * b for a, b in itertools.pairwise(sizes)) > 970_000
+    for case in cases:
+        resolve_problem({"target": case.target, "kwargs": case.kwargs}, "")
+
+
+def test_the_families_are_always_the_same_twenty_problems():
+    cases = SUITES.entries["families"]("base", {}, 10)
+    assert cases == SUITES.entries["families"]("other", {"layers": [1]}, 10)
+    assert len({case.name for case in cases}) == len({repr(case.kwargs) for case in cases}) == 20
+    assert {case.steps for case in cases} == {30}
+    kinds = [case.target for case in cases]
+    assert [kinds.count(k) for k in dict.fromkeys(kinds)] == [12, 5, 3]
+    assert {len(case.kwargs["layers"]) for case in cases[:12]} == {1, 2, 3}
+    for case in cases:
+        resolve_problem({"target": case.target, "kwargs": case.kwargs}, "")
 
 
 def test_conv_is_on_the_data_of_the_first():
