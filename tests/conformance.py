@@ -260,7 +260,7 @@ def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     "optimizer",
     "kind",
     cases={kind: [kind] for kind in tiny.PROBLEMS},
-    fast={"transformer": ["RNNProp"], "vae": ["DM"], "residual": ["ScaleHierarchical"]},
+    fast={"transformer": ["RNNProp"], "vae": ["DM"]},
 )
 def test_each_kind_of_model_in_fit_and_in_the_unroll(optimizer, kind):
     problem, steps = tiny.PROBLEMS[kind](), 3

@@ -44,8 +44,7 @@ class RandomLabels(Wrapper):
         if groups > self.classes:
             raise UserError(
                 f"{innermost.dataset.name} has {self.classes} classes: expected at most as many "
-                f"groups; got {groups}",
-                "groups",
+                f"groups of RandomLabels; got {groups}"
             )
         self.groups = groups
         self._innermost = innermost

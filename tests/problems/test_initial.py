@@ -198,7 +198,11 @@ def test_where_draws_are_for_something_else_a_model_is_built(build_model):
     "problem",
     [
         mlp_classifier, mlp_regressor, lambda: mlp_classifier(layers=[]), conv_classifier,
-        lambda: conv_classifier([3], batch_norm=True, dropout=0.2), *tiny.PROBLEMS.values(),
+        lambda: conv_classifier([3], batch_norm=True, dropout=0.2),
+        *(
+            f if kind in ("transformer", "vae") else pytest.param(f, marks=pytest.mark.slow)
+            for kind, f in tiny.PROBLEMS.items()
+        ),
     ],
 )  # fmt: skip
 def test_problems_with_names(problem):
