@@ -167,7 +167,8 @@ def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
         steps: Most problems are trained for three times as many.
     """
     small = {"width": 16, "batch_size": 32}
-    language = {"width": 32, "batch_size": 16, "heads": 2}
+    # The losses of a whole text would take longer than the training.
+    language = {"width": 32, "batch_size": 16, "context": 16, "heads": 2, "characters": 50_000}
     relu = {"layers": [32, 32], "activation": "relu"}
     return [
         Case("char-transformer", "char_lm", {**language, "depth": 2}, 3 * steps),

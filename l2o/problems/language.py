@@ -29,6 +29,7 @@ def char_lm(
     batch_size: Count = 32,
     shuffle_buffer: Annotated[int, Ge(0)] = 16384,
     text: str | None = None,
+    characters: Count | None = None,
 ) -> KerasProblem:
     """Prediction of the next character of a text, with the mean cross entropy per character.
 
@@ -46,6 +47,8 @@ def char_lm(
         shuffle_buffer: Number of places that a window may move when an epoch is shuffled [16384].
         text: Path of a text in UTF-8. Its last tenth is the test split. None: the reference of
             the Python language that comes with Python, 465,000 characters [None].
+        characters: How many characters of the text count, from its start; None: all. A short text
+            is evaluated sooner [None].
 
     Returns:
         The problem; its parameters are those of the layers, in their order.
@@ -56,7 +59,7 @@ def char_lm(
     transformer = architecture == "transformer"
     if transformer and width % heads:
         raise UserError(f"width {width} is no multiple of {heads} heads", "heads")
-    data = windows(text, context)
+    data = windows(text, context, characters)
 
     def recurrent(x: keras.KerasTensor) -> keras.KerasTensor:
         layer = RECURRENT[architecture]

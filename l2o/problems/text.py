@@ -35,7 +35,7 @@ class Windows(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def windows(path: str | None, context: int) -> Windows:
+def windows(path: str | None, context: int, characters: int | None = None) -> Windows:
     """Returns a text as examples: `context` characters, and for each of them the next one.
 
     The first 90 % of the text are the training split, and the rest is the test split. Each is cut
@@ -46,6 +46,7 @@ def windows(path: str | None, context: int) -> Windows:
     Args:
         path: A file in UTF-8; None: the reference of the Python language that comes with Python.
         context: Number of characters that a model sees.
+        characters: How many characters of the text count, from its start; None: all [None].
 
     Returns:
         Windows of int32 numbers; inputs and targets are [N, context].
@@ -53,7 +54,7 @@ def windows(path: str | None, context: int) -> Windows:
     Raises:
         UserError: If the text cannot be read, is too short, or has one character only.
     """
-    text = _python_reference() if path is None else _read(path)
+    text = (_python_reference() if path is None else _read(path))[:characters]
     end = len(text) - len(text) // PARTS
     train, test = text[:end], text[end:]
     if len(test) <= context:
@@ -68,8 +69,8 @@ def windows(path: str | None, context: int) -> Windows:
         raise UserError(
             f"the text has no character but {counted[0][0]!r}: expected several", "text"
         )
-    characters = "".join(character for character, _ in counted[:MOST_CHARACTERS])
-    numbers = {character: i for i, character in enumerate(characters, 1)}
+    known = "".join(character for character, _ in counted[:MOST_CHARACTERS])
+    numbers = {character: i for i, character in enumerate(known, 1)}
 
     def split(part: str) -> Examples:
         count = len(part) // (context + 1)
@@ -77,7 +78,7 @@ def windows(path: str | None, context: int) -> Windows:
         rows = np.array(ids, np.int32).reshape(count, context + 1)
         return Examples(rows[:, :-1], rows[:, 1:])
 
-    return Windows(ArrayData("the text", split(train), split(test)), characters)
+    return Windows(ArrayData("the text", split(train), split(test)), known)
 
 
 def _python_reference() -> str:

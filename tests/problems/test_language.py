@@ -116,6 +116,18 @@ def test_what_remains_is_dropped_and_rare_characters_are_one(tmp_path):
     assert ids.count(0) == 2
 
 
+def test_a_part_of_a_text_is_a_shorter_text(tmp_path):
+    text = "".join(chr(97 + k * k % 26) for k in range(900))
+    path = written(tmp_path, text)
+    part, whole = windows(path, 4, 300), windows(written(tmp_path, text[:300]), 4)
+    assert part.characters == whole.characters
+    for a, b in zip(
+        part.data.train + part.data.test, whole.data.train + whole.data.test, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert part.data.train.size == 270 // 5
+
+
 def test_the_default_text_comes_with_python():
     from pydoc_data.topics import topics
 

@@ -61,7 +61,7 @@ def computes(name, size, **options):
 
 
 def add(name, option, value, check, within=None, **others):
-    shared = option not in ("context", "text", "normalization")
+    shared = option not in ("characters", "context", "text", "normalization")
     within = within or (a_text if name == "char_lm" else lambda tmp_path: nullcontext())
     cases.add(
         f"problems/<i>/kwargs/{option}" + f" ({name})" * shared,
@@ -127,6 +127,16 @@ def in_order(run):
 
 
 add("char_lm", "shuffle_buffer", 0, in_order)
+
+
+SHORT = len(TEXT) // 2
+
+
+def learns_the_start(run):
+    assert {tuple(w) for w in seen(run)} <= {tuple(w) for w in windows_of(TEXT[:SHORT], 8)}
+
+
+add("char_lm", "characters", SHORT, learns_the_start, batch_size=50)
 
 
 def learns_the_text(run):
