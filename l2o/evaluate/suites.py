@@ -168,18 +168,20 @@ def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
     """
     small = {"width": 16, "batch_size": 32}
     # The losses of a whole text would take longer than the training.
-    language = {"width": 32, "batch_size": 16, "context": 16, "heads": 2, "characters": 50_000}
+    language = {"width": 32, "depth": 1, "batch_size": 8, "context": 16, "characters": 50_000}
     relu = {"layers": [32, 32], "activation": "relu"}
     return [
-        Case("char-transformer", "char_lm", {**language, "depth": 2}, 3 * steps),
-        Case("char-lstm", "char_lm", {**language, "depth": 1, "architecture": "lstm"}, 3 * steps),
+        Case("char-transformer", "char_lm", {**language, "heads": 2}, 3 * steps),
+        Case("char-lstm", "char_lm", {**language, "architecture": "lstm"}, 3 * steps),
         Case("vit", "vit_classifier", {**small, "heads": 2}, 3 * steps),
         Case("mixer", "mixer_classifier", small, 3 * steps),
-        Case("residual", "residual_classifier", {"width": 8, "batch_size": 32}, 3 * steps),
+        Case(
+            "residual", "residual_classifier", {"width": 8, "depth": 1, "batch_size": 32}, 3 * steps
+        ),
         Case("autoencoder", "autoencoder", {}, 3 * steps),
         Case("vae", "vae", {}, 3 * steps),
         Case("batch-norm", "mlp_classifier", {**relu, "normalization": "batch"}, 3 * steps),
-        Case("million", "mlp_classifier", {**relu, "layers": [1000, 900]}, steps),
+        Case("million", "mlp_classifier", {**relu, "layers": [4096, 170]}, max(1, steps // 2)),
         Case("long", "mlp_classifier", relu, 10 * steps),
         Case("regression", "mlp_regressor", {}, 3 * steps),
         Case("mnist", "mlp_classifier", {**relu, "dataset": "mnist", "image_size": 8}, 3 * steps),

@@ -108,7 +108,7 @@ def test_every_problem_of_a_fixed_suite_can_be_built(suite):
 def test_the_modern_suite():
     cases = SUITES.entries["modern"]("base", {"layers": [1]}, 100)
     assert {case.name: case.steps for case in cases if case.steps != 300} == {
-        "million": 100,
+        "million": 50,
         "long": 1000,
     }
     assert [case.name for case in cases] == [
@@ -117,7 +117,7 @@ def test_the_modern_suite():
     ]  # fmt: skip
     million = next(case for case in cases if case.name == "million")
     sizes = [64, *million.kwargs["layers"], 10]
-    assert sum((a + 1) * b for a, b in itertools.pairwise(sizes)) > 970_000
+    assert sum((a + 1) * b for a, b in itertools.pairwise(sizes)) > 960_000
     for case in cases:
         resolve_problem({"target": case.target, "kwargs": case.kwargs}, "")
 
