@@ -68,9 +68,13 @@ def _keras_optimizer(path: str, what: str) -> list[Entry]:
     """Returns the two options of each `{"class_name", "config"}`."""
     return [
         Entry(
-            f"{path}/class_name", "", "a string", "Adam", f"Name in `keras.optimizers` of {what}."
+            f"{path}/class_name",
+            "",
+            "a string",
+            "Adam",
+            f"Name in `keras.optimizers` of {what}, or `PowerSign` or `AddSign`.",
         ),
-        Entry(f"{path}/config", "", "an object", {}, "Its arguments; others have Keras' defaults."),
+        Entry(f"{path}/config", "", "an object", {}, "Its arguments; others have their defaults."),
     ]
 
 

@@ -28,13 +28,16 @@ from l2o.optimizer import (
     ScaleBasicOptimizer,
     ScaleHierarchicalOptimizer,
 )
+from l2o.sign_optimizers import AddSign, PowerSign
 from l2o.train import load, pretrained
 from l2o.version import __version__
 
 __all__ = [
     "AdafacMLPOptimizer",
+    "AddSign",
     "Celo2Optimizer",
     "DMOptimizer",
+    "PowerSign",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",
     "ScaleHierarchicalOptimizer",

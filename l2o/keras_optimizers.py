@@ -1,4 +1,4 @@
-"""Keras' own optimizers by name: meta-optimizers, teachers and baselines."""
+"""Keras' own optimizers, and two like them, by name: meta-optimizers, teachers and baselines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import InstanceOf
 from l2o.errors import UserError, nearest
 from l2o.options import expect_object
 from l2o.registry import Registry
+from l2o.sign_optimizers import AddSign, PowerSign
 
 # A spec, or from Python an optimizer object whose options make one.
 OptimizerSpec = dict[str, Any] | InstanceOf[keras.optimizers.Optimizer]
@@ -43,7 +44,12 @@ def _members(module: Any, base: type) -> dict[str, Any]:
 
 
 KERAS_OPTIMIZERS: Registry[type[keras.optimizers.Optimizer]] = Registry(
-    "Keras optimizer", _members(keras.optimizers, keras.optimizers.Optimizer)
+    "Keras optimizer",
+    {
+        **_members(keras.optimizers, keras.optimizers.Optimizer),
+        "AddSign": AddSign,
+        "PowerSign": PowerSign,
+    },
 )
 SCHEDULES: Registry[type] = Registry(
     "Keras learning-rate schedule",
@@ -89,7 +95,8 @@ def spec_of_object(optimizer: Any, path: str) -> Any:
         path: Where a config has its spec (`optimizer`).
 
     Raises:
-        UserError: If no spec describes it: its class or its learning rate is not Keras' own.
+        UserError: If no spec describes it: its class is not in `KERAS_OPTIMIZERS`, or its learning
+            rate is not Keras' own.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         return optimizer
@@ -97,7 +104,8 @@ def spec_of_object(optimizer: Any, path: str) -> Any:
     # A user's class may have the name of Keras' own.
     if KERAS_OPTIMIZERS.entries.get(name) is not type(optimizer):
         raise UserError(
-            f"expected one of Keras' own optimizers; got a {type(optimizer).__module__}.{name}",
+            "expected one of Keras' own optimizers, PowerSign or AddSign; got a "
+            f"{type(optimizer).__module__}.{name}",
             path,
         )
     excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
