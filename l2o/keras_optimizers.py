@@ -66,6 +66,10 @@ SCHEDULES: Registry[type] = Registry(
 class Spec(dict[str, Any]):
     """A complete spec with which Keras has made an optimizer and one step; see `tried`."""
 
+    def make(self) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer."""
+        return create(self)
+
 
 def resolve(spec: Any, path: str) -> dict[str, Any]:
     """Checks `{"class_name": ..., "config": {...}}` and writes every default out.
@@ -220,7 +224,7 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
     return {"class_name": name, "config": config}
 
 
-def check_teacher(spec: Mapping[str, Any], path: str) -> None:
+def check_teacher(spec: Spec, path: str) -> None:
     """Refuses an optimizer that cannot start from the student's parameters.
 
     Args:
@@ -230,7 +234,7 @@ def check_teacher(spec: Mapping[str, Any], path: str) -> None:
     Raises:
         UserError: If the optimizer keeps a copy of the parameters it was built with.
     """
-    if keeps_copy(lambda: create(spec)):
+    if keeps_copy(spec.make):
         raise UserError(
             f"{spec['class_name']} keeps a copy of the parameters it was built with, so it "
             "cannot start from the student's: expected another teacher",

@@ -18,6 +18,7 @@ from l2o.train.distributed.cluster import Distribute
 from l2o.train.estimators import ESTIMATORS
 from l2o.train.families import DRAWS, SAMPLE, resolve_family
 from l2o.train.losses.base import LossArgs
+from l2o.train.losses.learned_teacher import is_learned, resolve_learned
 from l2o.train.outer.training import Training
 from l2o.train.strategies import STRATEGIES
 
@@ -189,7 +190,9 @@ def _top(config: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_training(given: Any) -> dict[str, Any]:
     training = resolve(Training, given, "training")
     training["teachers"] = [
-        keras_optimizers.resolve(teacher, f"training/teachers/{i}")
+        (resolve_learned if is_learned(teacher) else keras_optimizers.resolve)(
+            teacher, f"training/teachers/{i}"
+        )
         for i, teacher in enumerate(training["teachers"])
     ]
     if training["imitation_optimizer"] is not None:

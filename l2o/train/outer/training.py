@@ -24,6 +24,7 @@ from l2o.train.estimators.base import GradientEstimator
 from l2o.train.estimators.truncated_backprop import TruncatedBackprop
 from l2o.train.losses.base import LossArgs, StepWeights, check_step_weights
 from l2o.train.losses.imitation import ImitationLoss, Reduction
+from l2o.train.losses.learned_teacher import specs_of_learned
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_training_length, iterate
@@ -84,8 +85,8 @@ class Training:
         estimator: Estimates meta-gradients; None: TruncatedBackprop [None].
         unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
             only) or a callable that takes the int n and returns an [n] tensor ["sum"].
-        teachers: Keras optimizers to imitate: a `{"class_name", "config"}` for each; from
-            Python, objects too [none].
+        teachers: Optimizers to imitate, Keras' own or trained ones: a `{"class_name", "config"}`
+            for each; from Python, objects too [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
         imitation_optimizer: A separate Keras optimizer for imitation, whose losses have another
@@ -131,7 +132,9 @@ class Training:
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
-        teachers = keras_optimizers.specs_of_objects(teachers, "training/teachers")
+        teachers = keras_optimizers.specs_of_objects(
+            specs_of_learned(teachers), "training/teachers"
+        )
         imitation_optimizer = keras_optimizers.spec_of_object(
             imitation_optimizer, "training/imitation_optimizer"
         )
@@ -245,10 +248,9 @@ class Training:
 
     def _teachers(self, step: MetaStep) -> list[Teacher]:
         params = step.problem.init(0).params
-        creates = [functools.partial(keras_optimizers.create, spec) for spec in self._teacher_specs]
         return [
-            Teacher(create, step.optimizee, params, self.persistent, self.estimator.copies)
-            for create in creates
+            Teacher(spec.make, step.optimizee, params, self.persistent, self.estimator.copies)
+            for spec in self._teacher_specs
         ]
 
     def train(
