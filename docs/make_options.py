@@ -143,7 +143,7 @@ def sections() -> list[Section]:
             "training/teachers/<i>",
             "the teacher",
             "; or `l2o`, a trained optimizer",
-            " Of `l2o`: `directory`, which `l2o.load` would take, and `sha256`, which a run writes.",
+            " Of `l2o`: `directory`, as `l2o.load` takes it, and `sha256`, which a run writes.",
         )
     )
     training.entries.extend(

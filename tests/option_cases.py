@@ -205,9 +205,9 @@ def spy(training):
 def _spied(meta_step, kind, steps, fresh):
     original = getattr(meta_step, kind)
 
-    def call(*args):
+    def call(*args, **seed):
         before, batches, length = args[-3:]
-        result, after = original(*args)
+        result, after = original(*args, **seed)
         new = bool(fresh)
         fresh.clear()
         if isinstance(batches, Picked):

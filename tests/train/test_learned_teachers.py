@@ -50,14 +50,14 @@ def teacher(directory="source", **config):
     return {"class_name": "l2o", "config": {"directory": directory, **config}}
 
 
-def config(*overrides, teachers=(teacher(),), **job):
+def config(*overrides, teachers=None, **job):
     job = {
         "directory": "run",
         "constructor": "Tiny",
         "problems": [{"target": "Quadratic", "kwargs": {"dimensions": 2}}],
         "optimizer": {"class_name": "SGD", "config": {"learning_rate": 0.1}},
         "loss_args": {"use_log_objective": False},
-        "training": {"teachers": list(teachers), "p_teacher": 1.0},
+        "training": {"teachers": teachers or [teacher()], "p_teacher": 1.0},
         "strategy": {"epochs_per_period": 1, "num_periods": 2, "unroll_distribution": 2},
         **job,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -54,6 +55,14 @@ class ImitationLoss(Loss):
         """See `Loss.for_unroll`: runs the teachers."""
         lessons = [teacher.run(carry, batches, steps, copy) for teacher in self.teachers]
         return ImitationLoss(self.args, self.weights, self.reduction, lessons=lessons)
+
+    @contextmanager
+    def rehearsed(self) -> Iterator[None]:
+        """See `Loss.rehearsed`."""
+        with ExitStack() as stack:
+            for teacher in self.teachers:
+                stack.enter_context(teacher.rehearsed())
+            yield
 
     def ended(self, f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
         """See `Loss.ended`."""

@@ -29,6 +29,7 @@ from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_training_length, iterate
 from l2o.train.outer.meta_step import MetaStep
+from l2o.train.outer.perturbation import Perturbation
 from l2o.train.outer.state import TrainingState
 
 # How many optimizees of each problem a validation averages over.
@@ -97,6 +98,8 @@ class Training:
         repeat: Unrolls per iteration of a problem without data [1].
         persistent: Whether the optimizer's internal state, and the teachers', lives on
             when the optimizee is replaced [False].
+        perturbation: What is added to the learned weights while a meta-gradient is computed; the
+            update applies to the weights without it; None: nothing [None].
         second_derivatives: Whether to differentiate through the optimizee's gradient
             (Wichrowska et al. 2017) [False].
         batch_of_problems: Optimizees of an unroll, side by side, those of all devices and
@@ -106,7 +109,8 @@ class Training:
     Raises:
         UserError: If an option does not fit, a problem breaks the contract of `Problem`,
             `p_teacher` > 0 and there is no teacher, the replicas cannot share the optimizees
-            equally, or `second_derivatives` is given beside an estimator without them.
+            equally, `second_derivatives` is given beside an estimator without them, or the
+            perturbation does not go with the estimator.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class Training:
         depth: Annotated[int, Ge(0)] = 0,
         repeat: Count = 1,
         persistent: bool = False,
+        perturbation: Perturbation | None = None,
         # For Python programs: the same as the option of TruncatedBackprop.
         second_derivatives: Annotated[bool, PYTHON_ONLY] = False,
         batch_of_problems: Count = 1,
@@ -144,6 +149,11 @@ class Training:
         check_step_weights(unroll_weights)
         check_value(bool, second_derivatives, "training/second_derivatives")
         self.estimator = _estimator(estimator, second_derivatives)
+        if isinstance(perturbation, Mapping):
+            perturbation = Perturbation(**perturbation)
+        self.perturbation = perturbation
+        if perturbation:
+            perturbation.check_estimator(self.estimator)
         self.replicas = replicas or Replicas()
         if batch_of_problems % self.replicas.count:
             raise UserError(
@@ -194,6 +204,7 @@ class Training:
             "depth": depth,
             "repeat": repeat,
             "persistent": persistent,
+            "perturbation": perturbation,
             "batch_of_problems": batch_of_problems,
         }
 
@@ -208,6 +219,7 @@ class Training:
                 rule=rule,
                 optimizees=self.layout.per_replica,
                 replicas=self.replicas,
+                perturbation=perturbation,
             )
             if p_teacher > 0:
                 make = functools.partial(self._teachers, step)
@@ -281,6 +293,9 @@ class Training:
         of_estimator = [generator.spawn(1)[0] for generator in every]
         estimator_rngs = [of_estimator[k] for k in own]
 
+        # The same for all processes.
+        (of_perturbation,) = rng.spawn(1)
+
         lengths = self._lengths(horizon)
         ages = Ages(lengths, every, self.estimator.whole_trainings)
 
@@ -294,7 +309,8 @@ class Training:
             learn = meta_step.imitate if imitates else meta_step.train
             optimizer = self.imitation_optimizer if imitates else self.meta_optimizer
             draws = meta_step.seeds([seeds.draw(generator) for generator in estimator_rngs])
-            return *learn(optimizer, draws, state, batches, length), imitates
+            seed = seeds.draw(of_perturbation)
+            return *learn(optimizer, draws, state, batches, length, seed=seed), imitates
 
         kept = self.state.optimizer_states
         states = list(kept[index]) if self.persistent else [None] * len(own)
