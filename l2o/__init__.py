@@ -23,6 +23,7 @@ from l2o.errors import UserError
 from l2o.optimizer import (
     AdafacMLPOptimizer,
     Celo2Optimizer,
+    ChoiceOptimizer,
     DMOptimizer,
     RNNPropOptimizer,
     ScaleBasicOptimizer,
@@ -36,6 +37,7 @@ __all__ = [
     "AdafacMLPOptimizer",
     "AddSign",
     "Celo2Optimizer",
+    "ChoiceOptimizer",
     "DMOptimizer",
     "PowerSign",
     "RNNPropOptimizer",

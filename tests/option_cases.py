@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 
 # Runs: tiny, and with a meta learning rate of 0, so that the weights of two runs are the same.
 
-LSTMS = ("DM", "RNNProp", "ScaleBasic")
+LSTMS = ("Choice", "DM", "RNNProp", "ScaleBasic")
 NETWORKS = {
     **{name: {"layers": [3]} for name in LSTMS},
     "ScaleHierarchical": {"param_units": 3, "tensor_units": 2, "global_units": 2, "timescales": 3},
