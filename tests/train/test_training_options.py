@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.problems.problem import SplitBatches
 from l2o.train import ESTIMATORS, LossArgs
 from l2o.train.losses.meta import MetaLoss
@@ -61,6 +62,15 @@ def _(run):
 @cases.add("training/strategy", "training/strategy=max", *teachers(sgd(0.1), sgd(1.0)))
 def _(run):
     imitates(run.rows[0], np.max(sgd_distances(run.first, 0.1, 1.0)))
+
+
+def test_the_mean_of_logarithms_is_a_reduction_too():
+    typed = ("training/strategy=mean_log", *teachers(sgd(0.1), sgd(1.0)))
+    made = run(*typed)
+    logs = np.log(np.array(sgd_distances(made.first, 0.1, 1.0)) + 1e-6)
+    assert close(made.rows[0].imitation_loss, logs.mean())
+    with pytest.raises(UserError, match=r"^training/strategy: mean_log is a mean of logarithms"):
+        run("loss_args/use_log_objective=false", *typed)
 
 
 @cases.add("training/teachers/<i>/class_name", *teachers({"class_name": "SGD"}))

@@ -92,7 +92,8 @@ class Training:
             multiplies it by its annealing schedule [0.0].
         imitation_optimizer: A separate Keras optimizer for imitation, whose losses have another
             magnitude: its spec; from Python, an object too; None: the meta-optimizer [None].
-        strategy: How distances to several teachers are reduced ["mean"].
+        strategy: How distances to several teachers are reduced: "mean", "max", or "mean_log", the
+            mean of their logarithms ["mean"].
         epochs: Passes over the data per iteration; the last unroll is completed [1].
         depth: Unrolls before the optimizee is replaced; 0: not within an iteration [0].
         repeat: Unrolls per iteration of a problem without data [1].
@@ -166,6 +167,12 @@ class Training:
                 f"p_teacher is {p_teacher} but there is no teacher to imitate; expected "
                 "training/teachers with at least one, or p_teacher=0",
                 "training/p_teacher",
+            )
+        if strategy == "mean_log" and not loss_args.use_log_objective:
+            raise UserError(
+                "mean_log is a mean of logarithms; expected loss_args/use_log_objective=true, or "
+                "training/strategy=mean",
+                "training/strategy",
             )
         self.optimizer = optimizer
         self.p_teacher = p_teacher
