@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -84,7 +83,7 @@ def specs_of_learned(optimizers: Any) -> Any:
     Raises:
         UserError: For a spec that only a config may have: nothing here reads files.
     """
-    if not isinstance(optimizers, Sequence):
+    if not isinstance(optimizers, (list, tuple)):
         return optimizers
     for i, given in enumerate(optimizers):
         if is_learned(given) and not isinstance(given, Spec):

@@ -316,8 +316,8 @@ class Training:
             learn = meta_step.imitate if imitates else meta_step.train
             optimizer = self.imitation_optimizer if imitates else self.meta_optimizer
             draws = meta_step.seeds([seeds.draw(generator) for generator in estimator_rngs])
-            seed = seeds.draw(of_perturbation)
-            return *learn(optimizer, draws, state, batches, length, seed=seed), imitates
+            seed = {"seed": seeds.draw(of_perturbation)} if self.perturbation else {}
+            return *learn(optimizer, draws, state, batches, length, **seed), imitates
 
         kept = self.state.optimizer_states
         states = list(kept[index]) if self.persistent else [None] * len(own)
