@@ -64,13 +64,30 @@ class Section(NamedTuple):
     entries: list[Entry]
 
 
-def _keras_optimizer(path: str, what: str) -> list[Entry]:
-    """Returns the two options of each `{"class_name", "config"}`."""
+def _keras_optimizer(path: str, what: str, name: str = "", config: str = "") -> list[Entry]:
+    """Returns the two options of each `{"class_name", "config"}`.
+
+    Args:
+        path: Where it stands in a config.
+        what: What it is.
+        name: More about its name [nothing].
+        config: More about its arguments [nothing].
+    """
     return [
         Entry(
-            f"{path}/class_name", "", "a string", "Adam", f"Name in `keras.optimizers` of {what}."
+            f"{path}/class_name",
+            "",
+            "a string",
+            "Adam",
+            f"Name in `keras.optimizers` of {what}, or `PowerSign` or `AddSign`{name}.",
         ),
-        Entry(f"{path}/config", "", "an object", {}, "Its arguments; others have Keras' defaults."),
+        Entry(
+            f"{path}/config",
+            "",
+            "an object",
+            {},
+            f"Its arguments; others have their defaults.{config}",
+        ),
     ]
 
 
@@ -121,7 +138,14 @@ def _problem_lists() -> Section:
 def sections() -> list[Section]:
     """Returns the page's sections, in its order."""
     training = _section("Training", "", Training, "training/")
-    training.entries.extend(_keras_optimizer("training/teachers/<i>", "the teacher"))
+    training.entries.extend(
+        _keras_optimizer(
+            "training/teachers/<i>",
+            "the teacher",
+            "; or `l2o`, a trained optimizer",
+            " Of `l2o`: `directory`, as `l2o.load` takes it, and `sha256`, which a run writes.",
+        )
+    )
     training.entries.extend(
         _keras_optimizer("training/imitation_optimizer", "the imitation optimizer")
     )

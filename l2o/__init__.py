@@ -23,18 +23,23 @@ from l2o.errors import UserError
 from l2o.optimizer import (
     AdafacMLPOptimizer,
     Celo2Optimizer,
+    ChoiceOptimizer,
     DMOptimizer,
     RNNPropOptimizer,
     ScaleBasicOptimizer,
     ScaleHierarchicalOptimizer,
 )
+from l2o.sign_optimizers import AddSign, PowerSign
 from l2o.train import load, pretrained
 from l2o.version import __version__
 
 __all__ = [
     "AdafacMLPOptimizer",
+    "AddSign",
     "Celo2Optimizer",
+    "ChoiceOptimizer",
     "DMOptimizer",
+    "PowerSign",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",
     "ScaleHierarchicalOptimizer",

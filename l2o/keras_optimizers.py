@@ -1,4 +1,4 @@
-"""Keras' own optimizers by name: meta-optimizers, teachers and baselines."""
+"""Keras' own optimizers, and two like them, by name: meta-optimizers, teachers and baselines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import InstanceOf
 from l2o.errors import UserError, nearest
 from l2o.options import expect_object
 from l2o.registry import Registry
+from l2o.sign_optimizers import AddSign, PowerSign
 
 # A spec, or from Python an optimizer object whose options make one.
 OptimizerSpec = dict[str, Any] | InstanceOf[keras.optimizers.Optimizer]
@@ -43,7 +44,12 @@ def _members(module: Any, base: type) -> dict[str, Any]:
 
 
 KERAS_OPTIMIZERS: Registry[type[keras.optimizers.Optimizer]] = Registry(
-    "Keras optimizer", _members(keras.optimizers, keras.optimizers.Optimizer)
+    "Keras optimizer",
+    {
+        **_members(keras.optimizers, keras.optimizers.Optimizer),
+        "AddSign": AddSign,
+        "PowerSign": PowerSign,
+    },
 )
 SCHEDULES: Registry[type] = Registry(
     "Keras learning-rate schedule",
@@ -59,6 +65,10 @@ SCHEDULES: Registry[type] = Registry(
 
 class Spec(dict[str, Any]):
     """A complete spec with which Keras has made an optimizer and one step; see `tried`."""
+
+    def make(self) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer."""
+        return create(self)
 
 
 def resolve(spec: Any, path: str) -> dict[str, Any]:
@@ -89,7 +99,8 @@ def spec_of_object(optimizer: Any, path: str) -> Any:
         path: Where a config has its spec (`optimizer`).
 
     Raises:
-        UserError: If no spec describes it: its class or its learning rate is not Keras' own.
+        UserError: If no spec describes it: its class is not in `KERAS_OPTIMIZERS`, or its learning
+            rate is not Keras' own.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         return optimizer
@@ -97,7 +108,8 @@ def spec_of_object(optimizer: Any, path: str) -> Any:
     # A user's class may have the name of Keras' own.
     if KERAS_OPTIMIZERS.entries.get(name) is not type(optimizer):
         raise UserError(
-            f"expected one of Keras' own optimizers; got a {type(optimizer).__module__}.{name}",
+            "expected one of Keras' own optimizers, PowerSign or AddSign; got a "
+            f"{type(optimizer).__module__}.{name}",
             path,
         )
     excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
@@ -212,7 +224,7 @@ def _resolve(spec: Any, path: str, registry: Registry[Any], default: str | None)
     return {"class_name": name, "config": config}
 
 
-def check_teacher(spec: Mapping[str, Any], path: str) -> None:
+def check_teacher(spec: Spec, path: str) -> None:
     """Refuses an optimizer that cannot start from the student's parameters.
 
     Args:
@@ -222,7 +234,7 @@ def check_teacher(spec: Mapping[str, Any], path: str) -> None:
     Raises:
         UserError: If the optimizer keeps a copy of the parameters it was built with.
     """
-    if keeps_copy(lambda: create(spec)):
+    if keeps_copy(spec.make):
         raise UserError(
             f"{spec['class_name']} keeps a copy of the parameters it was built with, so it "
             "cannot start from the student's: expected another teacher",

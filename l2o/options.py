@@ -25,7 +25,14 @@ from pydantic import AfterValidator
 from l2o.errors import UserError, nearest
 
 
-def _one_of(kind: str, names: Callable[[], Sequence[str]]) -> AfterValidator:
+def one_of(kind: str, names: Callable[[], Sequence[str]]) -> AfterValidator:
+    """Returns what makes an annotated string one of a few names.
+
+    Args:
+        kind: What the names stand for, in messages (`"activation"`).
+        names: Returns them.
+    """
+
     def check(name: str) -> str:
         if name not in names():
             raise ValueError(
@@ -94,8 +101,8 @@ Directory = Annotated[str, MinLen(1), MaxLen(1000), AfterValidator(_path)]
 SHA256 = Annotated[str, AfterValidator(_sha256)]
 Name = Annotated[str, MinLen(1)]
 Layers = Annotated[Sequence[Count], MinLen(1)]
-Activation = Annotated[str, _one_of("activation", activation_names)]
-Initializer = Annotated[str, _one_of("initializer", lambda: INITIALIZERS)]
+Activation = Annotated[str, one_of("activation", activation_names)]
+Initializer = Annotated[str, one_of("initializer", lambda: INITIALIZERS)]
 
 
 # Marks a parameter that only Python callers may give, not a config.

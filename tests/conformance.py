@@ -18,8 +18,8 @@ from tests.problems import tiny
 from tests.unrolled import meta_gradient, meta_gradients
 
 NAMES = sorted(OPTIMIZERS.entries)
-# AdafacMLP shares Celo2's code, so it is for `make test-slow`.
-FAST = [name for name in NAMES if name != "AdafacMLP"]
+# AdafacMLP shares Celo2's code and Choice shares RNNProp's, so they are for `make test-slow`.
+FAST = [name for name in NAMES if name not in ("AdafacMLP", "Choice")]
 RULES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 STEPS = 10
 

@@ -16,7 +16,7 @@ from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 
 STEPS = 5
-OPTIMIZERS = ("AdafacMLP", "Celo2", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+OPTIMIZERS = ("AdafacMLP", "Celo2", "Choice", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
 SMALL = {
     "Tiny": {},
     "AdafacMLP": {"hidden_units": 3, "step_size": 0.1},

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 
 # Runs: tiny, and with a meta learning rate of 0, so that the weights of two runs are the same.
 
-LSTMS = ("DM", "RNNProp", "ScaleBasic")
+LSTMS = ("Choice", "DM", "RNNProp", "ScaleBasic")
 NETWORKS = {
     **{name: {"layers": [3]} for name in LSTMS},
     "ScaleHierarchical": {"param_units": 3, "tensor_units": 2, "global_units": 2, "timescales": 3},
@@ -206,9 +206,9 @@ def spy(training):
 def _spied(meta_step, kind, steps, fresh):
     original = getattr(meta_step, kind)
 
-    def call(*args):
+    def call(*args, **seed):
         before, batches, length = args[-3:]
-        result, after = original(*args)
+        result, after = original(*args, **seed)
         new = bool(fresh)
         fresh.clear()
         if isinstance(batches, Picked):

@@ -28,7 +28,7 @@ LAYERS = [
     ["l2o.train.families"],
     ["l2o.train.distributed"],
     ["l2o.inner"],
-    ["l2o.keras_optimizers", "l2o.progress"],
+    ["l2o.keras_optimizers", "l2o.sign_optimizers", "l2o.progress"],
     ["l2o.problems"],
     ["l2o.optimizer"],
     ["l2o.registry", "l2o.options", "l2o.seeds", "l2o.disk"],

@@ -11,6 +11,7 @@ from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.train import ESTIMATORS, STRATEGIES, LossArgs, Training, resolve_config
+from l2o.train.outer.perturbation import Perturbation
 from l2o.train.resolve import job
 from l2o.train.strategies.schedules import Exponential
 
@@ -87,6 +88,7 @@ def expected():
         ("Training", "training/"): parameters(Training),
         ("LossArgs", "loss_args/"): parameters(LossArgs),
         ("CurriculumLearning", "strategy/schedule/"): parameters(Exponential),
+        ("Training", "training/perturbation/"): parameters(Perturbation),
         ("Meta-optimizer", "optimizer/"): known_here({"optimizer": {"?": 0}}),
     }
     for path in ("teachers/<i>", "imitation_optimizer"):

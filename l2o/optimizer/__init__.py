@@ -2,6 +2,7 @@
 
 from l2o.optimizer.adafac_mlp import AdafacMLPOptimizer
 from l2o.optimizer.celo2 import Celo2Optimizer
+from l2o.optimizer.choice import ChoiceOptimizer
 from l2o.optimizer.dm import DMOptimizer
 from l2o.optimizer.rnnprop import RNNPropOptimizer
 from l2o.optimizer.scale_basic import ScaleBasicOptimizer
@@ -14,6 +15,7 @@ OPTIMIZERS: Registry[type[TrainableOptimizer]] = Registry(
     {
         "AdafacMLP": AdafacMLPOptimizer,
         "Celo2": Celo2Optimizer,
+        "Choice": ChoiceOptimizer,
         "DM": DMOptimizer,
         "RNNProp": RNNPropOptimizer,
         "ScaleBasic": ScaleBasicOptimizer,
@@ -25,6 +27,7 @@ __all__ = [
     "OPTIMIZERS",
     "AdafacMLPOptimizer",
     "Celo2Optimizer",
+    "ChoiceOptimizer",
     "DMOptimizer",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",

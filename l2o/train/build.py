@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from l2o import keras_optimizers, seeds
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer
 from l2o.optimizer.saved import Saved, packed, unpacked
+from l2o.options import resolve
 from l2o.problems import Problem, ProblemSpec
 from l2o.train.distributed.devices import Replicas
 from l2o.train.estimators import ESTIMATORS
 from l2o.train.families import members_of
 from l2o.train.losses.base import LossArgs
+from l2o.train.losses.learned_teacher import LearnedTeacher, is_learned
 from l2o.train.outer.training import Training
 from l2o.train.runs.directory import SOURCE
-from l2o.train.sources import read_initial, start_from
+from l2o.train.sources import find, read_initial, start_from
 from l2o.train.strategies import STRATEGIES
 from l2o.train.strategies.base import BaseStrategy
 
@@ -47,7 +51,7 @@ def build_training(
         options["imitation_optimizer"], "training/imitation_optimizer"
     )
     teachers = [
-        keras_optimizers.tried(spec, f"training/teachers/{i}")
+        build_teacher(spec, f"training/teachers/{i}", replicas)
         for i, spec in enumerate(options["teachers"])
     ]
     estimator = ESTIMATORS.find(config["estimator_constructor"])(**config["estimator"])
@@ -61,6 +65,104 @@ def build_training(
         replicas=replicas,
         **{**options, "teachers": teachers, "imitation_optimizer": imitation_optimizer},
     )
+
+
+def build_teacher(
+    spec: Mapping[str, Any], path: str, replicas: Replicas | None = None
+) -> keras_optimizers.Spec:
+    """Returns a teacher's spec, from which optimizers can be made.
+
+    Args:
+        spec: Complete.
+        path: Where it stands in a config (`training/teachers/0`).
+        replicas: Their chief reads what a trained optimizer has learned, and the others receive
+            it [one].
+
+    Raises:
+        UserError: If Keras refuses it, or there is no such trained optimizer.
+    """
+    if not is_learned(spec):
+        return keras_optimizers.tried(spec, path)
+    source, expected = spec["config"]["directory"], spec["config"]["sha256"]
+    try:
+        content = (replicas or Replicas()).from_chief(lambda: packed(find(source)))
+        teacher = LearnedTeacher(optimizer_of(unpacked(content), source), source)
+    except UserError as error:
+        raise UserError(str(error), f"{path}/config/directory") from None
+    sha256 = teacher["config"]["sha256"]
+    if expected not in (None, sha256):
+        raise UserError(
+            f"{source} is another optimizer than before: its SHA-256 is {sha256}; expected "
+            f"{expected}, as {path}/config/sha256 says",
+            f"{path}/config/directory",
+        )
+    return teacher
+
+
+def with_teachers_recorded(
+    config: Mapping[str, Any], replicas: Replicas | None = None
+) -> dict[str, Any]:
+    """Returns a config in which each teacher that is a trained optimizer has its SHA-256.
+
+    Args:
+        config: Complete.
+        replicas: As for `build_teacher` [one].
+
+    Raises:
+        UserError: If there is no such trained optimizer.
+    """
+    teachers = [
+        dict(build_teacher(spec, f"training/teachers/{i}", replicas)) if is_learned(spec) else spec
+        for i, spec in enumerate(config["training"]["teachers"])
+    ]
+    return {**config, "training": {**config["training"], "teachers": teachers}}
+
+
+def optimizer_of(found: Saved, where: object) -> TrainableOptimizer:
+    """Returns a trained optimizer.
+
+    Args:
+        found: What was read of it.
+        where: From where, for messages.
+
+    Raises:
+        UserError: If its class is not registered here, or its options or weights do not fit.
+    """
+    kind = keras.saving.get_registered_object(found.kind)
+    if not (isinstance(kind, type) and issubclass(kind, TrainableOptimizer)):
+        raise UserError(
+            f"{where} is of the class {found.kind!r}, which is not registered here: "
+            "import the module that defines it"
+        )
+    optimizer = untrained(kind, resolve(kind, found.options, "network"))
+    set_learned_weights(optimizer, found.weights, where)
+    return optimizer
+
+
+def untrained(kind: type[TrainableOptimizer], options: Mapping[str, Any]) -> TrainableOptimizer:
+    """Returns what `build_network` does, for an optimizer whose weights are to be replaced."""
+    # A seed of their own leaves the draws of the user's next model as they are.
+    with seeds.keras_initializers(0):
+        return build_network(kind, options)
+
+
+def set_learned_weights(
+    optimizer: TrainableOptimizer, weights: list[np.ndarray], where: object
+) -> None:
+    """Sets learned weights that were read.
+
+    Args:
+        optimizer: What they are for.
+        weights: As `network.get_weights()` returns them.
+        where: Where they come from, for messages.
+
+    Raises:
+        UserError: If they do not fit; nothing is changed.
+    """
+    try:
+        optimizer.set_learned_weights(weights)
+    except ValueError as error:
+        raise UserError(f"{where} cannot be used: {' '.join(str(error).split())}") from None
 
 
 def build_strategy(config: Mapping[str, Any]) -> BaseStrategy:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-
-from l2o import seeds
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
-from l2o.options import options_of, resolve
+from l2o.options import options_of
 from l2o.shell import command, directory_option
-from l2o.train.build import build_network
+from l2o.train.build import optimizer_of, set_learned_weights, untrained
 from l2o.train.outer.state import check_optimizer
 from l2o.train.resolve import resolve_config
 from l2o.train.runs.directory import RunDirectory
@@ -50,14 +45,14 @@ def load(
     run = RunDirectory(path)
     if run.exists():
         config = resolve_config(run.read_config())
-        optimizer = _untrained(OPTIMIZERS.find(config["constructor"]), config["network"])
+        optimizer = untrained(OPTIMIZERS.find(config["constructor"]), config["network"])
         load_weights(optimizer, run, period, stage)
     else:
         if not os.path.exists(saved.file_of(path)):
             path = _shipped(directory)
         if (period, stage) != (None, None):
             raise UserError(f"{directory} is a saved optimizer: it has no periods and no stages")
-        optimizer = _load_saved(path)
+        optimizer = optimizer_of(saved.read(path), saved.file_of(path))
     if not keras_options:
         return optimizer
     for name in keras_options:
@@ -99,36 +94,7 @@ def load_weights(
     arrays = run.read_checkpoint(row.stage, row.period)
     path = run.checkpoint_path(row.stage, row.period)
     check_optimizer(optimizer, arrays, str(path))
-    _set_learned_weights(optimizer, learned_weights(arrays, path), path)
-
-
-def _load_saved(path: Path) -> TrainableOptimizer:
-    found = saved.read(path)
-    kind = keras.saving.get_registered_object(found.kind)
-    if not (isinstance(kind, type) and issubclass(kind, TrainableOptimizer)):
-        raise UserError(
-            f"{saved.file_of(path)} is of the class {found.kind!r}, which is not registered here: "
-            "import the module that defines it"
-        )
-    optimizer = _untrained(kind, resolve(kind, found.options, "network"))
-    _set_learned_weights(optimizer, found.weights, saved.file_of(path))
-    return optimizer
-
-
-def _untrained(kind: type[TrainableOptimizer], options: Mapping[str, Any]) -> TrainableOptimizer:
-    # Its weights are replaced. A seed of their own leaves the draws of the user's next model as
-    # they are.
-    with seeds.keras_initializers(0):
-        return build_network(kind, options)
-
-
-def _set_learned_weights(
-    optimizer: TrainableOptimizer, weights: list[np.ndarray], path: Path
-) -> None:
-    try:
-        optimizer.set_learned_weights(weights)
-    except ValueError as error:
-        raise UserError(f"{path} cannot be used: {' '.join(str(error).split())}") from None
+    set_learned_weights(optimizer, learned_weights(arrays, path), path)
 
 
 def _shipped(name: str | os.PathLike[str]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 from l2o import keras_optimizers
 from l2o.errors import UserError, nearest
 from l2o.optimizer import OPTIMIZERS
-from l2o.options import SHA256, Directory, Seed, check, expect_object, options_of, resolve
+from l2o.options import SHA256, Directory, Seed, check, expect_object, options_of, resolve, to_json
 from l2o.plain import respelled
 from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.registry import Registry
@@ -18,6 +18,8 @@ from l2o.train.distributed.cluster import Distribute
 from l2o.train.estimators import ESTIMATORS
 from l2o.train.families import DRAWS, SAMPLE, resolve_family
 from l2o.train.losses.base import LossArgs
+from l2o.train.losses.learned_teacher import is_learned, resolve_learned
+from l2o.train.outer.perturbation import Perturbation
 from l2o.train.outer.training import Training
 from l2o.train.strategies import STRATEGIES
 
@@ -189,9 +191,13 @@ def _top(config: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_training(given: Any) -> dict[str, Any]:
     training = resolve(Training, given, "training")
     training["teachers"] = [
-        keras_optimizers.resolve(teacher, f"training/teachers/{i}")
+        (resolve_learned if is_learned(teacher) else keras_optimizers.resolve)(
+            teacher, f"training/teachers/{i}"
+        )
         for i, teacher in enumerate(training["teachers"])
     ]
+    if training["perturbation"] is not None:
+        training["perturbation"] = to_json(Perturbation(**training["perturbation"]))
     if training["imitation_optimizer"] is not None:
         training["imitation_optimizer"] = keras_optimizers.resolve(
             training["imitation_optimizer"], "training/imitation_optimizer"

@@ -11,7 +11,7 @@ from l2o.optimizer import TrainableOptimizer
 from l2o.progress import Live
 from l2o.shell import command, operand
 from l2o.signals import stoppable
-from l2o.train.build import build_strategy, build_training
+from l2o.train.build import build_strategy, build_training, with_teachers_recorded
 from l2o.train.distributed.cluster import join
 from l2o.train.distributed.devices import Replicas
 from l2o.train.families import DRAWS
@@ -69,6 +69,7 @@ def start(
     with stoppable(farewell), replicas.lost_workers_reported(), ExitStack() as stack:
         config = resolve_config(given)
         replicas.check_same(config, differing)
+        config = with_teachers_recorded(config, replicas)
         claim = Claim(config, run, read, resolve_config)
         _go_on(config, claim, replicas, initialize, tensorboard, stack)
 

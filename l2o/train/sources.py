@@ -64,7 +64,7 @@ def read_initial(config: Mapping[str, Any]) -> Saved | None:
     if source is None:
         return None
     try:
-        found = _read(source)
+        found = find(source)
     except UserError as error:
         raise UserError(str(error), SOURCE) from None
     sha256 = saved.digest(found.kind, found.weights)
@@ -83,13 +83,22 @@ def has_changed(config: Mapping[str, Any]) -> bool:
     One that is gone, or cannot be read, has not changed.
     """
     try:
-        found = _read(config[SOURCE])
+        found = find(config[SOURCE])
     except UserError:
         return False
     return saved.digest(found.kind, found.weights) != config[SHA256]
 
 
-def _read(source: str) -> Saved:
+def find(source: str) -> Saved:
+    """Reads a trained optimizer.
+
+    Args:
+        source: A run directory, which stands for its best period, what `optimizer.save` wrote, or
+            a name of `shipped_names`. A directory of that name comes first.
+
+    Raises:
+        UserError: If there is none, or it cannot be read.
+    """
     path, run = Path(source), RunDirectory(source)
     if run.exists():
         return _of_run(run)

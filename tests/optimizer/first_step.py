@@ -70,7 +70,17 @@ def hierarchical_inputs(run, options, g):
     return np.concatenate([m, gamma, m[:, :-1] * m[:, 1:], eta], 1)
 
 
+def choice_inputs(run, options, g):
+    # Adam's debiased moments of the first step are g and g^2, but for epsilon. The parameters are
+    # a vector.
+    adam = -g / (np.abs(g) + 1e-7 / np.sqrt(0.001))
+    rmsprop = -g / np.sqrt(0.1 * g**2 + 1e-7)
+    others = np.tile([1.0, 1.0, 0.0, 0.0], (len(g), 1))
+    return np.hstack([np.stack([adam, rmsprop], 1), others])
+
+
 INPUTS = {
+    "Choice": choice_inputs,
     "DM": dm_inputs,
     "RNNProp": rnnprop_inputs,
     "ScaleBasic": scale_basic_inputs,

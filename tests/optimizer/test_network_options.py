@@ -93,7 +93,8 @@ def has_lstm_layers(run):
     assert [h.shape for h in seen_hidden(run)] == [(2, 4), (2, 2)]
     shapes = [w.shape for w in run.weights]
     assert (4, 4 * 2) in shapes, "in the checkpoint"
-    assert shapes.count((2, 1)) == (3 if run.config["constructor"] == "ScaleBasic" else 1)
+    readouts = {"Choice": 2, "ScaleBasic": 3}.get(run.config["constructor"], 1)
+    assert shapes.count((2, 1)) == readouts
 
 
 def is_called(run):
@@ -107,7 +108,7 @@ CELLS = ("network/activation=softsign", "network/recurrent_activation=hard_sigmo
 for _constructor in (*LSTMS, "ScaleHierarchical"):
     _cells = (
         *CELLS,
-        *(["network/p=2"] if _constructor == "DM" else ["network/epsilon=1.0"]),
+        *{"Choice": [], "DM": ["network/p=2"]}.get(_constructor, ["network/epsilon=1.0"]),
     )
     for _typed in _cells:
         _option = _typed.partition("=")[0]
@@ -168,6 +169,28 @@ cases.add(
     check=steps_are_three_times_as_large,
     constructor="RNNProp",
 )
+
+
+POOL = ('network/pool=["SGD","Momentum","AddSign"]', "network/rates=[0.5,0.25,0.125]")
+
+
+def lies_between(run, factors):
+    """Whether the change is a mix of these factors of the gradient, and no single one of them."""
+    ratio = run.first.delta / run.first.gradient
+    assert (-max(factors) < ratio).all()
+    assert (ratio < -min(factors)).all()
+
+
+@cases.add("network/pool", *POOL, constructor="Choice")
+def _(run):
+    # On the first step, AddSign doubles the gradient. The readouts start small.
+    lies_between(run, [0.25, 0.5])
+    assert [len(averages) for averages in state_of(run).pool] == [0, 1, 1]
+
+
+@cases.add("network/rates", *POOL[:1], "network/rates=[8.0,16.0,16.0]", constructor="Choice")
+def _(run):
+    lies_between(run, [8.0, 32.0])
 
 
 BETAS = ("network/beta_1=0.75", "network/beta_2=0.5")

@@ -135,6 +135,7 @@ def test_a_negative_factor_is_no_probability():
 
 
 def test_other_arguments_are_told_too(made, tmp_path):
+    wrapped = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
     strategy = SimpleStrategy()
     for path, use in (
         ("training: expected a Training", lambda: Runner(strategy, made)),
@@ -151,7 +152,7 @@ def test_other_arguments_are_told_too(made, tmp_path):
         ("training/teachers", lambda: training(teachers=keras.optimizers.Adam())),
         (
             "training/teachers/1: .* Keras' own",
-            lambda: training(teachers=[ADAM, l2o.DMOptimizer()]),
+            lambda: training(teachers=[ADAM, wrapped]),
         ),
         ("training/imitation", lambda: training(imitation_optimizer=[keras.optimizers.Adam()])),
     ):

@@ -72,6 +72,7 @@ def test_defaults_are_those_of_the_seed(constructor):
         "depth": 0,
         "repeat": 1,
         "persistent": False,
+        "perturbation": None,
         "batch_of_problems": 1,
     }
     assert config["estimator_constructor"] == "TruncatedBackprop"

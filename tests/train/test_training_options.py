@@ -4,12 +4,16 @@ import json
 from collections import Counter
 from contextlib import contextmanager
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.problems.problem import SplitBatches
-from l2o.train import ESTIMATORS
+from l2o.train import ESTIMATORS, LossArgs
+from l2o.train.losses.meta import MetaLoss
+from l2o.train.outer.meta_step import MetaStep
 from tests.option_cases import LARGE_STEPS, LENGTH_3, MLP, Cases, base, close, run, sgd, teachers
 
 cases = Cases()
@@ -58,6 +62,15 @@ def _(run):
 @cases.add("training/strategy", "training/strategy=max", *teachers(sgd(0.1), sgd(1.0)))
 def _(run):
     imitates(run.rows[0], np.max(sgd_distances(run.first, 0.1, 1.0)))
+
+
+def test_the_mean_of_logarithms_is_a_reduction_too():
+    typed = ("training/strategy=mean_log", *teachers(sgd(0.1), sgd(1.0)))
+    made = run(*typed)
+    logs = np.log(np.array(sgd_distances(made.first, 0.1, 1.0)) + 1e-6)
+    assert close(made.rows[0].imitation_loss, logs.mean())
+    with pytest.raises(UserError, match=r"^training/strategy: mean_log is a mean of logarithms"):
+        run("loss_args/use_log_objective=false", *typed)
 
 
 @cases.add("training/teachers/<i>/class_name", *teachers({"class_name": "SGD"}))
@@ -127,6 +140,57 @@ def moves_by(run, rate):
 )
 def _(run):
     moves_by(run, 0.02)
+
+
+def beside(typed, change):
+    """Whether the meta-gradient is that at the initial weights plus `change`, and they stay."""
+    assert not typed.change.any(), "the meta-optimizer has a learning rate of 0"
+    optimizer, parts = typed.training.optimizer, iter(change)
+    optimizer.network.set_weights([w + next(parts) for w in typed.initial])
+    plain = run(LENGTH_3)
+    assert not close(typed.meta_gradient, plain.meta_gradient, rtol=1e-6, atol=0)
+    step = MetaStep(optimizer, typed.training.problems[0], MetaLoss(LossArgs()))
+    adam = keras.optimizers.Adam(0.0)
+    adam.build(optimizer.network.trainable_variables)
+    before = typed.first.before
+    step.train(adam, tf.constant(0), before, (), 3)
+    moments = [v.numpy().ravel() for v in adam.variables if "momentum" in v.path]
+    assert close(typed.meta_gradient, np.concatenate(moments) / 0.1)
+
+
+def signs(weights):
+    """The sign of the meta-gradient without a perturbation, in the shapes of the weights."""
+    flat, found = np.sign(run(LENGTH_3).meta_gradient), []
+    for w in weights:
+        found.append(flat[: w.size].reshape(w.shape))
+        flat = flat[w.size :]
+    return found
+
+
+@cases.add("training/perturbation", 'training/perturbation={"kind": "sign_gradient"}', LENGTH_3)
+def _(typed):
+    assert typed.config["training"]["perturbation"] == {"kind": "sign_gradient", "size": 1e-3}
+    beside(typed, [1e-3 * s for s in signs(typed.initial)])
+
+
+@cases.add(
+    "training/perturbation/kind",
+    "training/perturbation/kind=sign_gradient",
+    "training/perturbation/size=0.01",
+    LENGTH_3,
+)
+def _(typed):
+    beside(typed, [0.01 * s for s in signs(typed.initial)])
+
+
+@cases.add(
+    "training/perturbation/size",
+    "training/perturbation/size=0.5",
+    "training/perturbation/kind=sign_gradient",
+    LENGTH_3,
+)
+def _(typed):
+    beside(typed, [0.5 * s for s in signs(typed.initial)])
 
 
 @cases.add("training/epochs", "training/epochs=3", *MLP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,14 @@ class Loss:
             copy: Which of the estimator's copies of the optimizees it unrolls [0].
         """
         return self
+
+    def rehearsed(self) -> AbstractContextManager[None]:
+        """Makes an unroll inside the block one that changes nothing; used while tracing.
+
+        A perturbation of the learned weights may need a meta-gradient first, from an unroll that
+        is then done again. A loss whose `for_unroll` changes variables has to restore them.
+        """
+        return nullcontext()
 
     def ended(self, f: tf.Tensor, f_0: tf.Tensor) -> tf.Tensor:
         """Returns whether an unroll ends after a step with objective f.

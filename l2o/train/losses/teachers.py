@@ -1,8 +1,9 @@
-"""Teachers: Keras' own optimizers, run over the mini-batches of the student's unroll."""
+"""Teachers: optimizers of Keras' contract, run over the mini-batches of the student's unroll."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -40,6 +41,17 @@ class Teacher:
     def optimizers(self) -> list[list[keras.optimizers.Optimizer]]:
         """The optimizers of each optimizee, one for each of its copies."""
         return [list(own) for own in zip(*[c.optimizers for c in self._copies], strict=True)]
+
+    @contextmanager
+    def rehearsed(self) -> Iterator[None]:
+        """Restores the optimizers' states at the end of the block; see `Loss.rehearsed`."""
+        # Without `persistent`, each run begins with a reset.
+        own = [o for optimizers in self.optimizers for o in optimizers] if self.persistent else []
+        variables = [variable for optimizer in own for variable in optimizer.variables]
+        values = [tf.identity(variable.value) for variable in variables]
+        yield
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def run(self, carry: Carry, batches: Any, steps: tf.Tensor, copy: int = 0) -> Tensors:
         """Optimizes from the student's start; call it while tracing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 from l2o.errors import UserError
 from l2o.inner.batched import Batched
 from l2o.inner.rule import Rule
-from l2o.inner.trajectory import Carry
+from l2o.inner.trajectory import Carry, Tensors
 from l2o.inner.unroll import Unroll, traced_once
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import Instance, Problem
@@ -23,6 +24,7 @@ from l2o.train.estimators.base import GradientEstimator, StepResult, report
 from l2o.train.estimators.truncated_backprop import TruncatedBackprop
 from l2o.train.losses.base import Loss
 from l2o.train.losses.meta import MetaLoss
+from l2o.train.outer.perturbation import Perturbation
 
 
 class MetaStep:
@@ -43,6 +45,7 @@ class MetaStep:
         optimizees: How many each replica unrolls side by side. The meta-gradient
             is the mean of the gradients of all of them [1].
         replicas: Which share the work [one].
+        perturbation: Of the learned weights, while a meta-gradient is computed [none].
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class MetaStep:
         rule: Rule | None = None,
         optimizees: int = 1,
         replicas: Replicas | None = None,
+        perturbation: Perturbation | None = None,
     ) -> None:
         self.optimizer = optimizer
+        self.perturbation = perturbation
         self.loss = loss or MetaLoss()
         self.problem = problem = _for_loss(problem, self.loss)
         self.imitation = imitation
@@ -112,6 +117,8 @@ class MetaStep:
         state: Any,
         batches: Any,
         steps: int,
+        *,
+        seed: int = 0,
     ) -> tuple[StepResult, Any]:
         """Unrolls, and lets `meta_optimizer` improve the learned weights on the loss.
 
@@ -121,12 +128,14 @@ class MetaStep:
             state: Where the unroll starts: the states of `start`, stacked by the layout.
             batches: What `stream` returns for `steps + 1`.
             steps: Length of the unroll, at least 1.
+            seed: For the perturbation of the learned weights, in [0, 2^31) [0].
 
         Returns:
             The result and the state after the unroll.
         """
         loss = self.layout.make(lambda: self.loss)
-        return self._learn("train", loss, meta_optimizer, (state, seeds), batches, steps)
+        start = (state, seeds, tf.constant(seed, tf.int32))
+        return self._learn("train", loss, meta_optimizer, start, batches, steps)
 
     def imitate(
         self,
@@ -135,11 +144,12 @@ class MetaStep:
         state: Any,
         batches: Any,
         steps: int,
+        *,
+        seed: int = 0,
     ) -> tuple[StepResult, Any]:
         """As `train`, on the imitation loss."""
-        return self._learn(
-            "imitate", self.imitation, meta_optimizer, (state, seeds), batches, steps
-        )
+        start = (state, seeds, tf.constant(seed, tf.int32))
+        return self._learn("imitate", self.imitation, meta_optimizer, start, batches, steps)
 
     def validate(self, carry: Carry, batches: Any, steps: int) -> tuple[StepResult, Carry]:
         """Unrolls on one replica without an early end, and changes no weight.
@@ -165,16 +175,16 @@ class MetaStep:
         kind: str,
         loss: Any,
         meta_optimizer: keras.optimizers.Optimizer,
-        state_and_seeds: Any,
+        start: Any,
         batches: Any,
         steps: int,
     ) -> tuple[StepResult, Any]:
-        def step(state_and_seeds: Any, batches: Any, steps: tf.Tensor) -> tuple[StepResult, Any]:
-            state, seeds = state_and_seeds
-            return self._meta_step(loss, meta_optimizer, state, seeds, batches, steps)
+        def step(start: Any, batches: Any, steps: tf.Tensor) -> tuple[StepResult, Any]:
+            state, seeds, seed = start
+            return self._meta_step(loss, meta_optimizer, state, seeds, seed, batches, steps)
 
         key = (kind, id(meta_optimizer))
-        return self._run(key, step, state_and_seeds, batches, steps)
+        return self._run(key, step, start, batches, steps)
 
     def _run(
         self, key: Any, function: Callable[..., Any], start: Any, batches: Any, steps: int
@@ -190,20 +200,31 @@ class MetaStep:
         meta_optimizer: keras.optimizers.Optimizer,
         state: Any,
         seeds: Any,
+        seed: tf.Tensor,
         batches: Any,
         steps: tf.Tensor,
     ) -> tuple[StepResult, Any]:
         weights = self.rule.values()
 
-        def estimate(loss: Loss, state: Any, seeds: Any, batches: Any) -> Any:
+        def estimate(weights: Tensors, loss: Loss, state: Any, seeds: Any, batches: Any) -> Any:
             made = self.estimator.estimate(weights, loss, state, batches, steps, seeds)
             *of_optimizees, _ = made.result
             return [*made.gradients, made.count], of_optimizees, made.state
 
-        sums, results, state = self.layout.run(estimate, loss, state, seeds, batches)
-        *gradients, count = sums
+        def rehearse(loss: Loss, *args: Any) -> Any:
+            with loss.rehearsed():
+                return estimate(weights, loss, *args)
+
+        def gradient() -> Tensors:
+            sums, *_ = self.layout.run(rehearse, loss, state, seeds, batches)
+            return _mean(sums)[0]
+
+        at = self.perturbation.perturbed(weights, seed, gradient) if self.perturbation else weights
+        sums, results, state = self.layout.run(
+            functools.partial(estimate, at), loss, state, seeds, batches
+        )
+        gradients, count = _mean(sums)
         result = StepResult(*results)
-        gradients = [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in gradients]
         finite = tf.reduce_all([count > 0, *map(_all_finite, gradients)])
 
         def apply() -> tf.Tensor:
@@ -232,6 +253,12 @@ def _for_loss(problem: Problem, loss: MetaLoss) -> Problem:
         return with_held_out(problem)
     except UserError as error:
         raise UserError(error.message, "loss_args/split") from None
+
+
+def _mean(sums: Tensors) -> tuple[Tensors, tf.Tensor]:
+    """Returns mean gradients over the optimizees that count, and the number of these."""
+    *gradients, count = sums
+    return [g / tf.cast(tf.maximum(count, 1), g.dtype) for g in gradients], count
 
 
 def _all_finite(tensor: tf.Tensor) -> tf.Tensor:

@@ -24,10 +24,12 @@ from l2o.train.estimators.base import GradientEstimator
 from l2o.train.estimators.truncated_backprop import TruncatedBackprop
 from l2o.train.losses.base import LossArgs, StepWeights, check_step_weights
 from l2o.train.losses.imitation import ImitationLoss, Reduction
+from l2o.train.losses.learned_teacher import specs_of_learned
 from l2o.train.losses.meta import MetaLoss
 from l2o.train.losses.teachers import Teacher
 from l2o.train.outer.iteration import Ages, Lengths, UnrollRecord, draw_training_length, iterate
 from l2o.train.outer.meta_step import MetaStep
+from l2o.train.outer.perturbation import Perturbation
 from l2o.train.outer.state import TrainingState
 
 # How many optimizees of each problem a validation averages over.
@@ -84,18 +86,21 @@ class Training:
         estimator: Estimates meta-gradients; None: TruncatedBackprop [None].
         unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
             only) or a callable that takes the int n and returns an [n] tensor ["sum"].
-        teachers: Keras optimizers to imitate: a `{"class_name", "config"}` for each; from
-            Python, objects too [none].
+        teachers: Optimizers to imitate, Keras' own or trained ones: a `{"class_name", "config"}`
+            for each; from Python, objects too [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
             multiplies it by its annealing schedule [0.0].
         imitation_optimizer: A separate Keras optimizer for imitation, whose losses have another
             magnitude: its spec; from Python, an object too; None: the meta-optimizer [None].
-        strategy: How distances to several teachers are reduced ["mean"].
+        strategy: How distances to several teachers are reduced: "mean", "max", or "mean_log", the
+            mean of their logarithms ["mean"].
         epochs: Passes over the data per iteration; the last unroll is completed [1].
         depth: Unrolls before the optimizee is replaced; 0: not within an iteration [0].
         repeat: Unrolls per iteration of a problem without data [1].
         persistent: Whether the optimizer's internal state, and the teachers', lives on
             when the optimizee is replaced [False].
+        perturbation: What is added to the learned weights while a meta-gradient is computed; the
+            update applies to the weights without it; None: nothing [None].
         second_derivatives: Whether to differentiate through the optimizee's gradient
             (Wichrowska et al. 2017) [False].
         batch_of_problems: Optimizees of an unroll, side by side, those of all devices and
@@ -105,7 +110,8 @@ class Training:
     Raises:
         UserError: If an option does not fit, a problem breaks the contract of `Problem`,
             `p_teacher` > 0 and there is no teacher, the replicas cannot share the optimizees
-            equally, or `second_derivatives` is given beside an estimator without them.
+            equally, `second_derivatives` is given beside an estimator without them, or the
+            perturbation does not go with the estimator.
     """
 
     def __init__(
@@ -126,12 +132,15 @@ class Training:
         depth: Annotated[int, Ge(0)] = 0,
         repeat: Count = 1,
         persistent: bool = False,
+        perturbation: Perturbation | None = None,
         # For Python programs: the same as the option of TruncatedBackprop.
         second_derivatives: Annotated[bool, PYTHON_ONLY] = False,
         batch_of_problems: Count = 1,
         replicas: Annotated[Replicas | None, PYTHON_ONLY] = None,
     ) -> None:
-        teachers = keras_optimizers.specs_of_objects(teachers, "training/teachers")
+        teachers = keras_optimizers.specs_of_objects(
+            specs_of_learned(teachers), "training/teachers"
+        )
         imitation_optimizer = keras_optimizers.spec_of_object(
             imitation_optimizer, "training/imitation_optimizer"
         )
@@ -141,6 +150,11 @@ class Training:
         check_step_weights(unroll_weights)
         check_value(bool, second_derivatives, "training/second_derivatives")
         self.estimator = _estimator(estimator, second_derivatives)
+        if isinstance(perturbation, Mapping):
+            perturbation = Perturbation(**perturbation)
+        self.perturbation = perturbation
+        if perturbation:
+            perturbation.check_estimator(self.estimator)
         self.replicas = replicas or Replicas()
         if batch_of_problems % self.replicas.count:
             raise UserError(
@@ -153,6 +167,12 @@ class Training:
                 f"p_teacher is {p_teacher} but there is no teacher to imitate; expected "
                 "training/teachers with at least one, or p_teacher=0",
                 "training/p_teacher",
+            )
+        if strategy == "mean_log" and not loss_args.use_log_objective:
+            raise UserError(
+                "mean_log is a mean of logarithms; expected loss_args/use_log_objective=true, or "
+                "training/strategy=mean",
+                "training/strategy",
             )
         self.optimizer = optimizer
         self.p_teacher = p_teacher
@@ -191,6 +211,7 @@ class Training:
             "depth": depth,
             "repeat": repeat,
             "persistent": persistent,
+            "perturbation": perturbation,
             "batch_of_problems": batch_of_problems,
         }
 
@@ -205,6 +226,7 @@ class Training:
                 rule=rule,
                 optimizees=self.layout.per_replica,
                 replicas=self.replicas,
+                perturbation=perturbation,
             )
             if p_teacher > 0:
                 make = functools.partial(self._teachers, step)
@@ -245,10 +267,9 @@ class Training:
 
     def _teachers(self, step: MetaStep) -> list[Teacher]:
         params = step.problem.init(0).params
-        creates = [functools.partial(keras_optimizers.create, spec) for spec in self._teacher_specs]
         return [
-            Teacher(create, step.optimizee, params, self.persistent, self.estimator.copies)
-            for create in creates
+            Teacher(spec.make, step.optimizee, params, self.persistent, self.estimator.copies)
+            for spec in self._teacher_specs
         ]
 
     def train(
@@ -279,6 +300,9 @@ class Training:
         of_estimator = [generator.spawn(1)[0] for generator in every]
         estimator_rngs = [of_estimator[k] for k in own]
 
+        # The same for all processes.
+        (of_perturbation,) = rng.spawn(1)
+
         lengths = self._lengths(horizon)
         ages = Ages(lengths, every, self.estimator.whole_trainings)
 
@@ -292,7 +316,8 @@ class Training:
             learn = meta_step.imitate if imitates else meta_step.train
             optimizer = self.imitation_optimizer if imitates else self.meta_optimizer
             draws = meta_step.seeds([seeds.draw(generator) for generator in estimator_rngs])
-            return *learn(optimizer, draws, state, batches, length), imitates
+            seed = {"seed": seeds.draw(of_perturbation)} if self.perturbation else {}
+            return *learn(optimizer, draws, state, batches, length, **seed), imitates
 
         kept = self.state.optimizer_states
         states = list(kept[index]) if self.persistent else [None] * len(own)

@@ -167,7 +167,7 @@ def _comparable(account: Mapping[str, Any], training: Trained, strategy: Plan) -
     done["optimizer"] = _with_rounded_rate(done["optimizer"])
     done["training"] = {
         **done["training"],
-        "teachers": [_with_rounded_rate(spec) for spec in done["training"]["teachers"]],
+        "teachers": [_without_place(_with_rounded_rate(s)) for s in done["training"]["teachers"]],
         "imitation_optimizer": _with_rounded_rate(done["training"]["imitation_optimizer"]),
     }
     return done
@@ -220,6 +220,11 @@ def _with_current_rate(
         now = float(optimizer.learning_rate)
         config["learning_rate"] = rate if np.float32(rate) == np.float32(now) else now
     return {**spec, "config": describe(config)}
+
+
+def _without_place(spec: Any) -> Any:
+    """Returns the spec of a teacher without the directory of a trained one, which sha256 names."""
+    return {**spec, "config": {k: v for k, v in spec["config"].items() if k != "directory"}}
 
 
 def _with_rounded_rate(spec: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
