@@ -11,7 +11,7 @@ from pathlib import Path
 
 import l2o
 from l2o.options import options_of
-from l2o.problems import PROBLEMS
+from l2o.problems import PROBLEMS, WRAPPERS
 from l2o.train import RunDirectory
 from l2o.train.loading import SHIPPED
 
@@ -98,11 +98,18 @@ def _problem(spec: dict) -> str:
         for k, v in spec["kwargs"].items()
         if k in ("dataset", "layers", "activation", "batch_size") or v != defaults[k]
     )
-    wrappers = "".join(
-        f" in {w['target']}({', '.join(f'{k}={v:g}' for k, v in w['kwargs'].items())})"
-        for w in spec["wrappers"]
-    )
+    wrappers = "".join(f" in {_wrapper(w)}" for w in spec["wrappers"])
     return f"{spec['target']}({options}){wrappers}"
+
+
+def _wrapper(spec: dict) -> str:
+    defaults = {k: o.default for k, o in options_of(WRAPPERS.find(spec["target"])).items()}
+    options = ", ".join(
+        f"{k}={v if isinstance(v, str) else f'{v:g}'}"
+        for k, v in spec["kwargs"].items()
+        if not isinstance(v, str) or v != defaults[k]
+    )
+    return f"{spec['target']}({options})"
 
 
 if __name__ == "__main__":

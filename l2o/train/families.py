@@ -73,7 +73,7 @@ def members_of(config: Mapping[str, Any], section: str) -> list[tuple[str, dict[
 
 def has_families(config: Mapping[str, Any]) -> bool:
     """Returns whether a complete config has a family."""
-    return any(SAMPLE in spec for section in SECTIONS for spec in config[section])
+    return any(SAMPLE in spec for section in SECTIONS for spec in config.get(section, []))
 
 
 def resolve_family(
