@@ -22,11 +22,8 @@ def main() -> None:
         help="runs, saved optimizers or names; then options of the problems, see README.md",
     )
     parser.add_argument("--problem", dest="problems", metavar="A,B", help="[mlp_classifier]")
-    parser.add_argument(
-        "--suite",
-        metavar="NAME",
-        help="dm, families, generalization, modern, refutation, rnnprop or scale",
-    )
+    suites = "dm, families, generalization, modern, refutation, rnnprop or scale"
+    parser.add_argument("--suite", metavar="NAME", help=suites)
     parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
     parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
     parser.add_argument("--target", type=number, help="count the steps until this loss")

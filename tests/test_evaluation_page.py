@@ -8,7 +8,7 @@ from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, TUNING_SEEDS
 from l2o.evaluate.protocol import PROTOCOLS
 from l2o.evaluate.report import tables
 from l2o.evaluate.schedules import SCHEDULES
-from l2o.evaluate.suites import SUITES
+from l2o.evaluate.suites import FIXED, SUITES
 from tests.pages import run
 
 PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text("utf-8")
@@ -29,7 +29,8 @@ def names_in(header: str, column: int) -> list[list[str]]:
 
 def test_it_names_every_problem_of_every_suite():
     header = "| suite | after | problems |"
-    suites = {name: make("training", {}, 10) for name, make in SUITES.entries.items()}
+    every = {name: make("training", {}, 10) for name, make in SUITES.entries.items()}
+    suites = {name: own for name, own in every.items() if name not in FIXED}
     named = dict(
         zip((name for row in names_in(header, 1) for name in row), names_in(header, 3), strict=True)
     )
@@ -37,6 +38,12 @@ def test_it_names_every_problem_of_every_suite():
     explained = [name for row in names_in("| names | what |", 1) for name in row]
     assert len(explained) == len(set(explained))
     assert set(explained) - {"base"} == {case.name for own in suites.values() for case in own}
+    modern, _ = names_in("| suite | problems |", 2)
+    names = [case.name for case in every["modern"]]
+    assert [name for name in modern if name in names] == sorted(
+        names, key=lambda name: (name in ("million", "long"), names.index(name))
+    )
+    assert f"{len(every['families'])} members" in TEXT
 
 
 def test_its_numbers_are_those_of_the_code():

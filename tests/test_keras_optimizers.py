@@ -72,7 +72,7 @@ def test_null_is_none_where_none_is_the_default():
 
 
 def test_an_optimizer_that_keeps_a_copy_of_the_parameters_is_no_teacher():
-    spec = keras_optimizers.resolve({"class_name": "ScheduleFreeAdamW"}, "here")
+    spec = keras_optimizers.spec_of({"class_name": "ScheduleFreeAdamW"}, "here")
     assert "here/class_name: ScheduleFreeAdamW keeps a copy" in refused(
         spec, keras_optimizers.check_teacher
     )
@@ -80,7 +80,7 @@ def test_an_optimizer_that_keeps_a_copy_of_the_parameters_is_no_teacher():
 
 @pytest.mark.parametrize("name", sorted({*KERAS_OPTIMIZERS.entries} - {"ScheduleFreeAdamW"}))
 def test_all_others_are_teachers(name):
-    spec = keras_optimizers.resolve({"class_name": name}, "here")
+    spec = keras_optimizers.spec_of({"class_name": name}, "here")
     keras_optimizers.check_teacher(spec, "here")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import l2o
 from config.overrides import merge_all
-from l2o.evaluate.suites import SUITES
+from l2o.evaluate.suites import FIXED, SUITES
 from l2o.train import resolve_config
 from l2o.train.loading import SHIPPED
 
@@ -28,7 +28,8 @@ def test_every_training_command_is_one():
         resolve_config(merge_all(**given[kind], overrides=overrides))
 
 
-@pytest.mark.parametrize("suite", sorted(SUITES.entries))
+# Nothing is reported on the others yet.
+@pytest.mark.parametrize("suite", sorted(set(SUITES.entries) - FIXED))
 def test_the_table_of_a_suite_has_its_problems_and_all_that_come_with_l2o(suite):
     head, _, *rows = TABLES[suite].splitlines()
     assert head == f"| problem | steps | {' | '.join(sorted(l2o.pretrained()))} | best baseline |"
@@ -54,7 +55,7 @@ def test_every_ablation_can_be_trained_and_is_in_its_table(name):
 def test_a_card_says_what_the_page_says(name):
     card = (SHIPPED / name / "card.md").read_text("utf-8")
     rows = 0
-    for suite in SUITES.entries:
+    for suite in sorted(set(SUITES.entries) - FIXED):
         head, _, *table = (row.split(" | ") for row in TABLES[suite].splitlines())
         for row in table:
             found = [row[0], row[1], row[head.index(name)], row[-1]]

@@ -111,7 +111,7 @@ def test_the_command_of_an_evaluation_asks_for_the_same(name, tmp_path, monkeypa
     found = []
     monkeypatch.setattr("sys.argv", ["evaluate.py", *pasted(asked.command())[2:]])
     monkeypatch.setattr("l2o.evaluate.session.evaluate", found.append)
-    monkeypatch.setattr(evaluate, "begin", lambda _: None)
+    monkeypatch.setattr("config.command_line.begin", lambda _: None)
     evaluate.main()
     (got,) = found
     assert [os.path.normpath(text) for text in got.given] == asked.given

@@ -170,15 +170,15 @@ def test_equal_members_share_what_is_compiled():
 
 
 def test_a_run_on_a_family_resumes_to_the_last_bit(tmp_path, capsys):
+    job = merge_overrides(QUADRATICS, ["problems/0/draws=2"])
+
     def train(name, periods):
         path = tmp_path / name
-        start({**QUADRATICS, "directory": str(path)} | {
-            "strategy": {**QUADRATICS["strategy"], "num_periods": periods}
-        })  # fmt: skip
+        start(merge_overrides({**job, "directory": str(path)}, [f"strategy/num_periods={periods}"]))
         return path
 
     whole = train("whole", 2)
-    assert "8 drawn of Quadratic" in capsys.readouterr().out
+    assert "2 drawn of Quadratic" in capsys.readouterr().out
     part = train("part", 1)
     read = RunDirectory(part).read_config()
     start(merge_overrides({**read, "directory": str(part)}, ["strategy/num_periods=2"]), read)
