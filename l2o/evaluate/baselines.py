@@ -39,6 +39,9 @@ class Baseline(NamedTuple):
             learning_rate: A number or a schedule.
             weight_decay: One of `weight_decays` [None: Keras' default].
         """
+        if self.kind == "AdamW" and weight_decay == 0:
+            # They are the same, and the results of Adam may be there already.
+            return keras.optimizers.Adam(learning_rate, **self.options)
         decay = {} if weight_decay is None else {"weight_decay": weight_decay}
         kind = getattr(keras.optimizers, self.kind)
         return kind(learning_rate=learning_rate, **self.options, **decay)

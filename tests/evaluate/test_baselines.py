@@ -30,12 +30,15 @@ def test_the_baselines_are_those_of_keras():
 def test_a_weight_decay_is_multiplied_by_the_learning_rate():
     adamw, adam = (BASELINES.entries[name] for name in ("AdamW2D", "Adam"))
     ends = []
-    for optimizer in (adamw.create(0.5, 0.1), adamw.create(0.5, 0.0), adam.create(0.5)):
+    without = keras.optimizers.AdamW(0.5, weight_decay=0.0)
+    for optimizer in (adamw.create(0.5, 0.1), without, adam.create(0.5)):
         variable = keras.Variable([2.0, -1.0])
         optimizer.apply([np.ones(2, np.float32)], [variable])
         ends.append(variable.numpy())
     np.testing.assert_allclose(ends[0], ends[1] - 0.5 * 0.1 * np.array([2.0, -1.0]), rtol=1e-6)
+    # So without a decay the results of Adam count.
     np.testing.assert_array_equal(ends[1], ends[2])
+    assert type(adamw.create(0.5, 0.0)) is keras.optimizers.Adam
 
 
 @pytest.fixture
