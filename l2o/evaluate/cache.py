@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -76,14 +75,6 @@ class Cache:
         assert self.folder is not None
         name = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{name}.npz"
-
-
-def default_folder() -> Path | None:
-    """Returns the folder that `L2O_CACHE` names, or the user's cache; None if it is empty."""
-    if (named := os.environ.get("L2O_CACHE")) is not None:
-        return Path(named) if named else None
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "l2o"
 
 
 def _whole(key: Mapping[str, Any]) -> Any:

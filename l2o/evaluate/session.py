@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from l2o.disk.caching import cache_folder
 from l2o.errors import UserError
 from l2o.evaluate.baselines import BASELINES
-from l2o.evaluate.cache import Cache, default_folder
+from l2o.evaluate.cache import Cache
 from l2o.evaluate.comparison import compare, probed
 from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
 from l2o.evaluate.protocol import Protocol
@@ -46,7 +47,7 @@ def evaluate(request: Request) -> None:
     place = RunDirectory(request.given[0] if request.output is None else request.output)
     # Made now, so that an error comes before the work.
     place.evaluation_path("")
-    cache = Cache(default_folder())
+    cache = Cache(cache_folder())
     optimizers = {label: one.optimizer for label, one in learned.items()}
     models = _models(request.seeds, len(learned), protocol)
     found = []

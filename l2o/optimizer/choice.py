@@ -16,7 +16,7 @@ from l2o.optimizer.hand_designed import POOL, Averages
 from l2o.optimizer.lstm import LSTMOptimizer
 from l2o.options import LearningRate, Positive, check_given, one_of
 
-# Steps after which the time has gone from 1 to a half; in the authors' code.
+# Steps after which the time has gone from 1 to a half.
 HALF_TIME = 1000
 # Ranks that the policy tells apart, 1 to 3 and more. A scalar has none of them.
 RANKS = 3
@@ -48,8 +48,8 @@ class ChoiceOptimizer(LSTMOptimizer):
         c      = softmax(W LSTM(x) + b)
         delta  = sum_j c_j u_j
 
-    The authors' code gives the policy u_j itself. In units of eta_j, its size does not depend on
-    how the rates are tuned. The optimizers' other arguments have Keras' defaults; the momentum of
+    The policy reads each update in units of eta_j, so its inputs do not depend on how the rates are
+    tuned. The optimizers' other arguments have Keras' defaults; the momentum of
     Momentum is 0.9.
 
     Args:

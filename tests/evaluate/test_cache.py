@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from l2o.evaluate import cache as module
-from l2o.evaluate.cache import Cache, default_folder
+from l2o.evaluate.cache import Cache
 
 KEY = {"a": (1, 2.5), "b": {"c": "d"}}
 ARRAYS = {"x": np.arange(3.0), "y": np.array(2)}
@@ -109,15 +109,3 @@ def test_no_folder_keeps_nothing():
     cache.put(KEY, ARRAYS)
     assert cache.get(KEY) is None
     assert cache.failure is None
-
-
-def test_where_it_is(monkeypatch):
-    assert default_folder() is None, "tests compute"
-    monkeypatch.setenv("L2O_CACHE", "/some/where")
-    assert default_folder() == Path("/some/where")
-    monkeypatch.delenv("L2O_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_folder() == Path("/x/l2o")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert default_folder() == Path("/home/me/.cache/l2o")

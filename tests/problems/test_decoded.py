@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 
-from l2o.disk.caching import cache_folder
 from l2o.problems import datasets, decoded
 from tests.problems.sets import prepare
 
@@ -150,15 +149,3 @@ def test_a_damaged_set_is_not_hidden_by_what_was_kept(folder):
     record.write_bytes(record.read_bytes()[:100])
     with pytest.raises(UserError, match="prepare it again"):
         load(4)
-
-
-def test_where_it_is(monkeypatch):
-    assert cache_folder() is None, "tests decode"
-    monkeypatch.setenv("L2O_CACHE", "/some/where")
-    assert str(cache_folder()) == "/some/where"
-    monkeypatch.delenv("L2O_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert str(cache_folder()) == "/x/l2o"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert str(cache_folder()) == "/home/me/.cache/l2o"

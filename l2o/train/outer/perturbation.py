@@ -22,8 +22,7 @@ SIZES = {
     "sign_gradient": 1e-3,
     "projected_gradient": 1e-4,
 }
-# How far one step of `projected_gradient` goes along the gradient before it is clipped, as in the
-# authors' settings.
+# How far one step of `projected_gradient` goes along the gradient before it is clipped.
 ASCENT_RATE = 0.1
 
 
@@ -37,7 +36,7 @@ class Perturbation:
         projected_gradient   0.1 g, each entry clipped to +-size
 
     The update applies to w itself. Everything in an unroll sees the same perturbed weights, the
-    optimizee as well. The last two first compute g at w: a meta-step takes twice the time.
+    optimizee as well. With the last two, a meta-step computes two meta-gradients: g at w comes first.
 
     Args:
         kind: Gaussian noise, noise relative to the root mean square of each tensor, along the
