@@ -36,7 +36,7 @@ class Perturbation:
         projected_gradient   0.1 g, each entry clipped to +-size
 
     The update applies to w itself. Everything in an unroll sees the same perturbed weights, the
-    optimizee as well. With the last two, a meta-step computes two meta-gradients: g at w comes first.
+    optimizee as well. With the last two, a meta-step computes two meta-gradients, that at w first.
 
     Args:
         kind: Gaussian noise, noise relative to the root mean square of each tensor, along the
