@@ -103,6 +103,10 @@ def _overall(
             "Performance profile: share of problems on which the mean training loss is within a "
             "factor of the smallest. Higher is better.",
         ),
+        "Speed-up: the number of Adam's steps to the optimizer's final loss, divided by the "
+        "optimizer's own; with a > if Adam does not get there. In time, steps are weighted with "
+        "their time. Above 1x the optimizer is faster than Adam at its best rate.",
+        html.Table(tables.speed_ups(found)),
     ]
 
 

@@ -138,6 +138,31 @@ def speed_up_text(speed_up: metrics.SpeedUp, time: float = 1.0) -> str:
     return f"{more}{_short(speed_up.in_time(time))}x"
 
 
+def speed_ups(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Returns the speed-ups over Adam as the cells of a table, a row for each problem.
+
+    Learned optimizers have a column for steps and one for time, baselines only that for steps.
+    Adam, whose speed-up is 1, has none.
+
+    Args:
+        comparisons: One for each problem, all with the same optimizers.
+    """
+    first = comparisons[0]
+    titles = [part for label in first.learned for part in (label, "in time")]
+    titles += [label for label in first.named() if label not in (*first.learned, "Adam")]
+    found = [["problem", "steps", *titles]]
+    for one in comparisons:
+        cells = []
+        for label, entry in one.named().items():
+            if label == "Adam":
+                continue
+            speed_up = metrics.speed_up(entry.run, one.named()["Adam"].run)
+            cells.append(speed_up_text(speed_up))
+            cells += [speed_up_text(speed_up, entry.time)] if label in one.learned else []
+        found.append([one.case.name, f"{one.case.steps:,}", *cells])
+    return found
+
+
 def overall(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """Returns the measures over all problems as the cells of a table, a row for each optimizer.
 

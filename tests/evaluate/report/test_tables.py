@@ -232,3 +232,30 @@ def test_all_problems_together_are_a_row_for_each_optimizer():
     assert (adam[0], adam[3:]) == ("Adam", ["50 %", "50 %", "100 %", "100 %"])
     assert (sgd[0], sgd[3:]) == ("SGD", ["0 %", "0 %", "50 %", "100 %"])
     assert other[1] == "1.00 [1.00, 1.00]"
+
+
+def falling(factor, steps=40):
+    """Returns a run whose loss falls to its end, `factor` times as fast as that of factor 1."""
+    return of([0.5], np.maximum(40 - factor * np.arange(steps), 1.0)[np.newaxis])
+
+
+def test_the_speed_ups_of_all_problems_are_one_table():
+    case = Case("a", "mlp_classifier", {}, 40)
+    slow, fast = Entry(falling(0.5), None, 2.0), Entry(falling(2.0), None, 4.0)
+    baselines = {
+        "SGD 1": Entry(falling(0.5), {1.0: 1.0}, 1.0),
+        "Adam 0.1": Entry(falling(1.0), {0.1: 1.0}, 1.0),
+    }
+    one = Comparison(case, {"slow": slow, "fast": fast}, baselines, "Adam 0.1", 1.0)
+    two = [one, one._replace(case=case._replace(name="b", steps=1000))]
+    titles, first, second = tables.speed_ups(two)
+    assert titles == ["problem", "steps", "slow", "in time", "fast", "in time", "SGD"]
+    assert (first[:2], second[:2]) == (["a", "40"], ["b", "1,000"])
+    assert first[2:] == second[2:]
+    # Adam is at the end of half as steep a curve after half the steps.
+    numbers = [float(cell.strip("> x")) for cell in first[2:]]
+    np.testing.assert_allclose(numbers[0], 0.5, atol=0.1)
+    np.testing.assert_allclose(numbers[1], numbers[0] / 2, atol=0.01)
+    assert numbers[2] > 1
+    np.testing.assert_allclose(numbers[3], numbers[2] / 4, atol=0.01)
+    assert first[6] == first[2]
