@@ -76,7 +76,7 @@ def test_defaults_are_those_of_the_seed(constructor):
         "batch_of_problems": 1,
     }
     assert config["estimator_constructor"] == "TruncatedBackprop"
-    assert config["estimator"] == {"second_derivatives": False}
+    assert config["estimator"] == {"second_derivatives": False, "schedule": "constant"}
     assert config["loss_args"] == {
         "scale_objective": True,
         "use_log_objective": True,
@@ -126,7 +126,16 @@ def test_a_resolved_config_is_complete_and_resolves_to_itself():
         (["strategy/num_periods=5.0"], ["strategy/num_periods:", "an integer"]),
         (["strategy/annealing_schedule=x"], ["strategy/annealing_schedule:", "a number"]),
         (["training/persistent=1"], ["training/persistent:", "true or false"]),
-        (["training/unroll_weights=median"], ["training/unroll_weights:", '"mean"']),
+        (["training/unroll_weights=median"], ["training/unroll_weights:", "mean mean?"]),
+        (["training/unroll_weights=tial"], ["training/unroll_weights:", "mean tail?"]),
+        (["loss_args/split=heldout"], ["loss_args/split:", "mean held_out?"]),
+        (["training/perturbation/kind=gausian"], ["perturbation/kind:", "mean gaussian?"]),
+        (["estimator/schedule=cosin"], ["estimator/schedule:", "mean cosine?"]),
+        (
+            ["estimator_constructor=FullES", "estimator/schedule=warmup"],
+            ["estimator/schedule:", '"warmup_cosine"; got "warmup"'],
+        ),
+        (["estimator_constructor=PES", "estimator/schedule=cosine"], ["estimator/schedule:"]),
         (["training/p_teacher=2"], ["training/p_teacher:", "got 2"]),
         (["loss_args/epsilon=0"], ["loss_args/epsilon:", "got 0"]),
         (["optimizer/class_name=Adm"], ["optimizer/class_name:", "mean Adam?"]),
