@@ -37,7 +37,7 @@ class Bowl(Problem):
         self.inits.append(seed)
         rng = np.random.default_rng(seed)
         start = [tf.constant(rng.normal(size=s)) for s in ((2, 2), (3,))]
-        return Instance(start, [tf.constant(rng.uniform(0.1, 1.0))])
+        return Instance(start, [tf.constant(rng.uniform(0.1, 1.0), tf.float64)])
 
     def objective(self, params, model_state, batch):
         x = tf.concat([tf.reshape(p, [-1]) for p in params], 0)

@@ -17,10 +17,23 @@ FACTORS = np.array([[0.2, 1.0, 0.7, 0.4, 0.1], [1.0, 0.9, 0.8, 0.7, 0.6], [0.0, 
 
 
 @pytest.mark.parametrize(
-    ("count", "own"), [(None, False), (3, False), (3, True)], ids=["one", "several", "own factors"]
-)
-@pytest.mark.parametrize(
-    ("kind", "second_derivatives"), [(Wide, False), (Wide, True), (Whole, False), (Whole, True)]
+    ("kind", "second_derivatives", "count", "own"),
+    [
+        (Wide, True, None, False),
+        (Wide, False, 3, True),
+        (Whole, True, 3, False),
+        # Each of these differs from one above in one thing.
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (Whole, True, None, False),
+                (Wide, False, None, False),
+                (Wide, False, 3, False),
+                (Wide, True, 3, True),
+                (Whole, True, 3, True),
+            )
+        ),
+    ],
 )
 def test_factors_take_part_in_the_gradient(monkeypatch, kind, second_derivatives, count, own):
     # Lanes that cut optimizees apart, and states that are recomputed.

@@ -72,9 +72,15 @@ class Estimated:
         self.made = run()
 
 
-@pytest.mark.parametrize("weights", ["sum", "tail"])
-@pytest.mark.parametrize("second_derivatives", [True, False])
-@pytest.mark.parametrize("count", [None, 3])
+@pytest.mark.parametrize(
+    ("count", "second_derivatives", "weights"),
+    [
+        (None, True, "sum"),
+        (3, True, "tail"),
+        (None, False, "tail"),
+        pytest.param(3, False, "sum", marks=pytest.mark.slow),
+    ],
+)
 def test_backpropagation_through_a_scheduled_training(count, second_derivatives, weights):
     estimator = TruncatedBackprop(second_derivatives=second_derivatives, schedule="warmup_cosine")
     got, factors = Estimated(estimator, count, weights), factors_of("warmup_cosine", STEPS)
