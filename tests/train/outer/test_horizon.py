@@ -155,20 +155,20 @@ def test_the_default_has_no_horizon():
 
 
 @pytest.mark.parametrize(
-    "estimator",
+    ("estimator", "epochs"),
     [
-        PES(refresh=8),
-        FullES(schedule="warmup_cosine"),
-        pytest.param(TruncatedBackprop(schedule="cosine"), marks=pytest.mark.slow),
+        (PES(refresh=8), 1),
+        (FullES(schedule="warmup_cosine"), 3),
+        pytest.param(TruncatedBackprop(schedule="cosine"), 3, marks=pytest.mark.slow),
     ],
     ids=["PES", "FullES", "backprop"],
 )
-def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path, estimator):
+def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path, estimator, epochs):
     def runner(path):
         strategy = SimpleStrategy(
             num_periods=3, epochs_per_period=1, unroll_distribution=0.3, horizon=(5, 30)
         )
-        return Runner(make(estimator, epochs=3), strategy, RunDirectory(path), seed=3)
+        return Runner(make(estimator, epochs=epochs), strategy, RunDirectory(path), seed=3)
 
     def interrupt(rows):
         raise UserError("interrupted")
