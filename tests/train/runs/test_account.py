@@ -347,7 +347,7 @@ def test_an_account_of_before_estimators_is_the_same(tmp_path, value):
     with pytest.raises(UserError, match=r"; estimator/second_derivatives \("):
         make(tmp_path, second_derivatives=not value).train()
     scheduled = TruncatedBackprop(second_derivatives=value, schedule="cosine")
-    with pytest.raises(UserError, match=r"; estimator/schedule \(constant there, cosine here\)"):
+    with pytest.raises(UserError, match=r"; estimator/schedule \(nothing there, cosine here\)"):
         make(tmp_path, estimator=scheduled).train()
     assert len(make(tmp_path, second_derivatives=value, strategy={"num_periods": 2}).train()) == 2
 
