@@ -234,7 +234,18 @@ def check(annotation: Any, value: Any, path: str) -> Any:
             # pydantic says "Input should be greater than or equal to 1".
             reason = limits[0]["msg"].replace("Input should be", "expected a value")
             raise UserError(f"{reason}; got {_short(limits[0]['input'])}", place) from None
-        raise UserError(f"expected {describe(annotation)}; got {_short(value)}", path) from None
+        hint = nearest(value, _names(annotation)) if isinstance(value, str) else ""
+        raise UserError(
+            f"expected {describe(annotation)}; got {_short(value)}{hint}", path
+        ) from None
+
+
+def _names(annotation: Any) -> list[str]:
+    """Returns the strings among the values that an annotation lists."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [a for a in arguments if isinstance(a, str)]
+    return [name for a in arguments for name in _names(a)]
 
 
 def check_given(target: Any, given: Mapping[str, Any], path: str) -> None:

@@ -4,8 +4,10 @@ Before update t, let x_t be the parameters, s_t the optimizer's state, f_t the o
 gradient and H_t its Hessian. Let w be the learned weights, and d_v the derivative of the loss by v.
 
     d_x_t+1 += d_f_t+1 g_t+1
-    (d_w +=, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (d_x_t+1, d_s_t+1)
+    (d_w +=, d_g_t, d_s_t) = J_rule(g_t, s_t)^T (c_t d_x_t+1, d_s_t+1)
     d_x_t = d_x_t+1 [+ H_t d_g_t, with second derivatives]
+
+c_t is the factor of the changes of update t, see `multiplier` of `Unroll`.
 
 With held-out mini-batches, f_t is the objective of held-out mini-batch t, and its gradient takes
 the place of g_t+1 in the first line.
@@ -121,7 +123,7 @@ class Backward:
                     unroll.weights,
                     *self._inputs(lane, t),
                     state,
-                    d_x[k],
+                    self._scaled(lane, t, d_x[k]),
                     d_states[k],
                     totals,
                     unroll.second_derivatives,
@@ -155,6 +157,15 @@ class Backward:
                 [history.states[lane] for lane in group],
             ),
         )[5]
+
+    def _scaled(self, lane: int, t: tf.Tensor, d_x: Tensors) -> Tensors:
+        """Returns the cotangents of what the rule returned in update t, from those of x_t+1."""
+        if self.unroll.multiplier is None:
+            return d_x
+        factor = self.unroll.multiplier(t)
+        if factor.shape.rank:
+            return self.lanes.scale(lane, factor, d_x)
+        return [tf.cast(factor, d.dtype) * d for d in d_x]
 
     def _inputs(self, lane: int, t: tf.Tensor) -> tuple[Tensors, Tensors]:
         """Returns the parameters and the gradients that the rule got in update t."""

@@ -71,7 +71,7 @@ class Unroll:
             has a first axis of optimizees, and there is no backward pass [False].
         lanes: With `own_weights`, see `Uncut` [None].
         multiplier: i -> the factor of the changes of update i, as `learning_rate` in Keras: a
-            scalar, or [K] with an axis of optimizees. `backward` does not know it [None: 1].
+            scalar, or [K] with an axis of optimizees [None: 1].
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The unroll's bookkeeping and the losses, against NumPy."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -76,6 +77,24 @@ def test_step_weights():
     np.testing.assert_array_equal(step_weights("last", n, tf.constant(2)), [0, 1, 0, 0])
     ramp = step_weights(lambda n: [i / n for i in range(n)], n, n)
     np.testing.assert_array_equal(ramp, [0, 0.25, 0.5, 0.75])
+
+
+def tail_weights(n, ran):
+    expected = np.zeros(n, np.float32)
+    tail = math.ceil(ran / 10)
+    expected[ran - tail : ran] = np.float32(1) / tail if ran else 0
+    return expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 10, 11, 20, 21, 100, 333])
+def test_the_tail_is_the_last_tenth_of_the_steps_that_ran(n):
+    several = [n, max(n - 1, 1), -(-n // 2), 1, 0]
+    for ran in several:
+        got = step_weights("tail", tf.constant(n), tf.constant(ran))
+        assert got.dtype == tf.float32
+        np.testing.assert_array_equal(got, tail_weights(n, ran))
+    got = step_weights("tail", tf.constant(n), tf.constant(several))
+    np.testing.assert_array_equal(got, np.stack([tail_weights(n, ran) for ran in several], 1))
 
 
 @pytest.mark.parametrize("log", [False, True])

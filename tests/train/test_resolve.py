@@ -76,7 +76,7 @@ def test_defaults_are_those_of_the_seed(constructor):
         "batch_of_problems": 1,
     }
     assert config["estimator_constructor"] == "TruncatedBackprop"
-    assert config["estimator"] == {"second_derivatives": False}
+    assert config["estimator"] == {"second_derivatives": False, "schedule": "constant"}
     assert config["loss_args"] == {
         "scale_objective": True,
         "use_log_objective": True,
@@ -126,7 +126,16 @@ def test_a_resolved_config_is_complete_and_resolves_to_itself():
         (["strategy/num_periods=5.0"], ["strategy/num_periods:", "an integer"]),
         (["strategy/annealing_schedule=x"], ["strategy/annealing_schedule:", "a number"]),
         (["training/persistent=1"], ["training/persistent:", "true or false"]),
-        (["training/unroll_weights=median"], ["training/unroll_weights:", '"mean"']),
+        (["training/unroll_weights=median"], ["training/unroll_weights:", "mean mean?"]),
+        (["training/unroll_weights=tial"], ["training/unroll_weights:", "mean tail?"]),
+        (["loss_args/split=heldout"], ["loss_args/split:", "mean held_out?"]),
+        (["training/perturbation/kind=gausian"], ["perturbation/kind:", "mean gaussian?"]),
+        (["estimator/schedule=cosin"], ["estimator/schedule:", "mean cosine?"]),
+        (
+            ["estimator_constructor=FullES", "estimator/schedule=warmup"],
+            ["estimator/schedule:", '"warmup_cosine"; got "warmup"'],
+        ),
+        (["estimator_constructor=PES", "estimator/schedule=cosine"], ["estimator/schedule:"]),
         (["training/p_teacher=2"], ["training/p_teacher:", "got 2"]),
         (["loss_args/epsilon=0"], ["loss_args/epsilon:", "got 0"]),
         (["optimizer/class_name=Adm"], ["optimizer/class_name:", "mean Adam?"]),
@@ -196,7 +205,7 @@ def test_second_derivatives_may_be_an_option_of_training(value):
     config = resolve_config(
         {"problems": PROBLEMS, "training": {"epochs": 2, "second_derivatives": value}}
     )
-    assert config["estimator"] == {"second_derivatives": value}
+    assert config["estimator"]["second_derivatives"] is value
     assert config["training"]["epochs"] == 2
     assert "second_derivatives" not in config["training"]
     assert resolve_config(config) == config
@@ -209,7 +218,7 @@ def test_two_values_of_one_option_are_refused(other):
         "training": {"second_derivatives": True},
         "estimator": {"second_derivatives": True},
     }
-    assert resolve_config(config)["estimator"] == {"second_derivatives": True}
+    assert resolve_config(config)["estimator"]["second_derivatives"] is True
     config["training"]["second_derivatives"] = other
     with pytest.raises(UserError, match=r"^training/second_derivatives: .*expected one value"):
         resolve_config(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -10,6 +12,7 @@ import tensorflow as tf
 from l2o.inner.batched import Optimizee
 from l2o.inner.rule import Rule
 from l2o.inner.trajectory import Carry, Tensors, Trajectory
+from l2o.train.estimators.scheduled import Schedule, factor
 from l2o.train.losses.base import Loss
 
 
@@ -65,12 +68,15 @@ class GradientEstimator:
             state [1].
         whole_trainings: Whether each unroll is a training of its own, so that its optimizee is
             replaced after it [False].
+        schedule: What the learning rate does over each unroll. If it is not constant, the state
+            is a carry, and each unroll is a training of its own, in a validation too ["constant"].
         rule: The learned optimizer's update rule; set by `for_problem`.
         optimizee: What is unrolled: one optimizee, or K side by side; set by `for_problem`.
     """
 
     copies: int = 1
     whole_trainings: bool = False
+    schedule: Schedule = "constant"
     rule: Rule
     optimizee: Optimizee
 
@@ -95,6 +101,16 @@ class GradientEstimator:
         With `training/persistent`, the next optimizee starts with it.
         """
         return state.optimizer_state
+
+    def multiplier(self, steps: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor] | None:
+        """Returns the factor of the changes of each step of an unroll, as `Unroll` takes it.
+
+        Args:
+            steps: int32 scalar, the length of the unroll.
+        """
+        if self.schedule == "constant":
+            return None
+        return functools.partial(factor, self.schedule, steps=steps)
 
     def estimate(
         self,

@@ -11,6 +11,7 @@ from l2o.inner.trajectory import Carry, Tensors
 from l2o.options import Positive, check_given
 from l2o.train.estimators.base import Estimate, report
 from l2o.train.estimators.evolution import EvolutionStrategies
+from l2o.train.estimators.scheduled import Schedule
 from l2o.train.losses.base import Loss
 
 
@@ -66,6 +67,10 @@ class FullES(EvolutionStrategies):
         sigma: Standard deviation of the perturbations [0.01].
         clip: L+ - L- is clipped to plus and minus this; None: not at all [None].
         sign: Whether only the sign of L+ - L- counts [False].
+        schedule: What the learning rate does in each training: "constant", "cosine" (falls to 0)
+            or "warmup_cosine" (rises for 5 % of the steps, then falls), as in an evaluation. If it
+            is not "constant", each unroll of a validation is a training of its own too
+            ["constant"].
 
     Raises:
         UserError: If an option does not fit, or `clip` and `sign` are both given.
@@ -74,7 +79,12 @@ class FullES(EvolutionStrategies):
     whole_trainings = True
 
     def __init__(
-        self, *, sigma: Positive = 0.01, clip: Positive | None = None, sign: bool = False
+        self,
+        *,
+        sigma: Positive = 0.01,
+        clip: Positive | None = None,
+        sign: bool = False,
+        schedule: Schedule = "constant",
     ) -> None:
         check_given(FullES, locals(), "estimator")
         if sign and clip is not None:
@@ -84,6 +94,7 @@ class FullES(EvolutionStrategies):
         super().__init__(sigma)
         self.clip = clip
         self.sign = sign
+        self.schedule = schedule
 
     def estimate(
         self,

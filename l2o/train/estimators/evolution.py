@@ -105,6 +105,7 @@ class EvolutionStrategies(GradientEstimator):
             own_weights=count_of(self.optimizee) is not None,
             # The two unrolls of a pair do not depend on each other, so each has half of the cores.
             lanes=max(1, cores() // 2),
+            multiplier=self.multiplier(steps),
         )
         trajectory = unroll.forward(
             references=loss.references, parameters=loss.parameters, ended=loss.ended

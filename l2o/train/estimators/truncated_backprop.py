@@ -9,6 +9,7 @@ from l2o.inner.trajectory import Carry, Tensors
 from l2o.inner.unroll import Unroll
 from l2o.options import check_given
 from l2o.train.estimators.base import Estimate, GradientEstimator, report
+from l2o.train.estimators.scheduled import Schedule
 from l2o.train.losses.base import Loss
 
 
@@ -20,11 +21,18 @@ class TruncatedBackprop(GradientEstimator):
     Args:
         second_derivatives: Whether to differentiate through the optimizee's gradient
             (Wichrowska et al. 2017) [False].
+        schedule: What the learning rate does in each unroll: "constant", "cosine" or
+            "warmup_cosine", as with `FullES`. If it is not "constant", each unroll is a training of
+            its own, as there: nothing is truncated ["constant"].
     """
 
-    def __init__(self, *, second_derivatives: bool = False) -> None:
+    def __init__(
+        self, *, second_derivatives: bool = False, schedule: Schedule = "constant"
+    ) -> None:
         check_given(TruncatedBackprop, locals(), "estimator")
         self.second_derivatives = second_derivatives
+        self.schedule = schedule
+        self.whole_trainings = schedule != "constant"
 
     def estimate(
         self,
@@ -45,6 +53,7 @@ class TruncatedBackprop(GradientEstimator):
             batches,
             steps,
             second_derivatives=self.second_derivatives,
+            multiplier=self.multiplier(steps),
         )
         trajectory = unroll.forward(
             references=loss.references, parameters=loss.parameters, ended=loss.ended, record=True

@@ -15,7 +15,7 @@ from l2o.inner.unroll import never
 from l2o.options import Epsilon, check_given
 
 # The values of the option `training/unroll_weights`.
-StepWeights = Literal["sum", "mean", "last"] | Callable[[int], tf.Tensor]
+StepWeights = Literal["sum", "mean", "tail", "last"] | Callable[[int], tf.Tensor]
 
 
 class Loss:
@@ -119,8 +119,9 @@ def step_weights(kind: StepWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.Tens
     """Returns the weight w_i of each step of an unroll.
 
     Args:
-        kind: "sum" (ones), "mean" (1/n), "last" (only the final step, as RNNProp) or a
-            callable that takes the int n and returns an [n] tensor.
+        kind: "sum" (ones), "mean" (1/n), "tail" (the mean of the last tenth of the steps that
+            ran, rounded up), "last" (only the final step, as RNNProp) or a callable that takes the
+            int n and returns an [n] tensor.
         steps: int32 scalar n.
         ran: int32 scalar, how many steps ran; the last of them is the final step. With an
             axis of optimizees [K].
@@ -138,6 +139,11 @@ def step_weights(kind: StepWeights, steps: tf.Tensor, ran: tf.Tensor) -> tf.Tens
         weights = tf.ensure_shape(weights, [None])
     elif kind == "last":
         return tf.one_hot(ran - 1, steps, axis=0)
+    elif kind == "tail":
+        # Of those that ran: an unroll that ended early would else have a loss of 0.
+        tail = tf.maximum((ran + 9) // 10, 1)
+        i = tf.range(steps)[:, tf.newaxis] if ran.shape.rank else tf.range(steps)
+        return tf.cast((ran - tail <= i) & (i < ran), tf.float32) / tf.cast(tail, tf.float32)
     else:
         ones = tf.ones([steps])
         weights = ones / tf.cast(steps, tf.float32) if kind == "mean" else ones

@@ -239,7 +239,15 @@ class MetaStep:
 
     def _validation(self, carry: Carry, batches: Any, steps: tf.Tensor) -> tuple[StepResult, Carry]:
         loss = self.loss.for_validation()
-        unroll = Unroll(self.rule, self.rule.values(), self.optimizee, carry, batches, steps)
+        unroll = Unroll(
+            self.rule,
+            self.rule.values(),
+            self.optimizee,
+            carry,
+            batches,
+            steps,
+            multiplier=self.estimator.multiplier(steps),
+        )
         trajectory = unroll.forward(references=loss.references, ended=loss.ended)
         value = loss(trajectory, steps)
         finite = trajectory.healthy & tf.math.is_finite(value)

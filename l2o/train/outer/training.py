@@ -84,8 +84,9 @@ class Training:
         validation_problems: What a validation runs on; none: the problems it is
             trained on [none].
         estimator: Estimates meta-gradients; None: TruncatedBackprop [None].
-        unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "last" (the final step
-            only) or a callable that takes the int n and returns an [n] tensor ["sum"].
+        unroll_weights: Weight of each step: "sum" (1), "mean" (1/n), "tail" (the mean of the last
+            tenth, rounded up), "last" (the final step only) or a callable that takes the int n and
+            returns an [n] tensor ["sum"].
         teachers: Optimizers to imitate, Keras' own or trained ones: a `{"class_name", "config"}`
             for each; from Python, objects too [none].
         p_teacher: Probability that an unroll trains on the imitation loss; the strategy
@@ -243,9 +244,17 @@ class Training:
             self.steps.append(self.steps[first] if shared else meta_step(problem))
         own_problems = _problems(validation_problems, "validation_problems")
         self.validation_problems = own_problems or self.problems
-        # `validate` needs a carry as state, which only the default estimator has.
+        # `validate` needs a carry as state, which only some estimators have.
+        scheduled = self.estimator if self._scheduled else None
         self.validation_steps = [
-            MetaStep(optimizer, problem, loss, rule=rule, optimizees=VALIDATION_OPTIMIZEES)
+            MetaStep(
+                optimizer,
+                problem,
+                loss,
+                estimator=scheduled,
+                rule=rule,
+                optimizees=VALIDATION_OPTIMIZEES,
+            )
             for problem in self.validation_problems
         ]
         meta_optimizers = {"meta_optimizer": self.meta_optimizer}
@@ -259,6 +268,11 @@ class Training:
             [step.imitation for step in self.steps],
             persistent,
         )
+
+    @property
+    def _scheduled(self) -> bool:
+        """Whether an unroll is a training with a schedule, in a validation too."""
+        return self.estimator.schedule != "constant"
 
     def _on_weights(self, spec: dict[str, Any]) -> keras.optimizers.Optimizer:
         optimizer = keras_optimizers.create(spec)
@@ -341,7 +355,7 @@ class Training:
             return *meta_step.validate(carry, batches, length), False
 
         states, lengths = [None] * len(rngs), self._lengths()
-        ages = Ages(lengths, rngs)
+        ages = Ages(lengths, rngs, self._scheduled)
         yield from iterate(meta_step, rngs, lambda: length, step, states, own, lengths, ages)
 
     def _lengths(self, horizon: tuple[int, int] | None = None) -> Lengths:

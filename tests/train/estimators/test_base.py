@@ -168,7 +168,8 @@ def test_truncated_backprop_is_found_by_its_name_with_its_options():
     kind = ESTIMATORS.find("TruncatedBackprop")
     assert kind is TruncatedBackprop
     assert {name: o.default for name, o in options_of(kind).items()} == {
-        "second_derivatives": False
+        "second_derivatives": False,
+        "schedule": "constant",
     }
     assert kind(second_derivatives=True).second_derivatives
     with pytest.raises(UserError, match="estimator/second_derivatives"):

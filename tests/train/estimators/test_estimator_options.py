@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from l2o import seeds
 from l2o.train.outer.meta_step import MetaStep
+from tests.by_loop import factors_of, loop
 from tests.option_cases import LENGTH_3, Cases, close, run
 
 cases = Cases()
@@ -92,6 +93,22 @@ def _(typed):
     assert not np.array_equal(second, third)
     usual = perturbations(run("estimator_constructor=PES", "training/repeat=4"))
     assert len(np.unique(usual[:, 0])) == 4
+
+
+# With so small a sigma, the run of theta + e is that of theta.
+for _name, _more in (("TruncatedBackprop", ()), ("FullES", ("estimator/sigma=1e-6",))):
+
+    @cases.add(
+        f"estimator/schedule ({_name})",
+        f"estimator_constructor={_name}",
+        "estimator/schedule=warmup_cosine",
+        "strategy/unroll_distribution=5",
+        *_more,
+    )
+    def _(run):
+        optimizer, step = run.training.optimizer, run.first
+        _, params, _ = loop(optimizer, step.problem, step.before, factors_of("warmup_cosine", 5))
+        assert close(step.delta, params[0].numpy() - step.start, rtol=1e-3, atol=0)
 
 
 for _strategy in ("Simple", "CurriculumLearning"):

@@ -276,7 +276,7 @@ def test_the_teachers_of_a_copy_start_where_the_copy_is():
     assert len(names) == 2 * len(first.variables)
 
 
-@pytest.mark.parametrize("weights", ["sum", "mean", "last"])
+@pytest.mark.parametrize("weights", ["sum", "mean", "tail", "last"])
 @pytest.mark.parametrize("estimator", [PES(sigma=0.1), FullES(sigma=0.1), ES(sigma=0.1)])
 def test_the_worse_unroll_of_a_pair_is_not_better_because_it_ends_early(estimator, weights):
     """With a rate of 2.3 x diverges, and a larger rate diverges faster."""

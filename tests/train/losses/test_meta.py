@@ -39,7 +39,7 @@ def test_an_unroll_that_ends_early_gives_the_loss_so_far(combination, kind):
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
-@pytest.mark.parametrize("kind", ["sum", "mean", "last"])
+@pytest.mark.parametrize("kind", ["sum", "mean", "tail", "last"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_one_objective_that_is_not_finite_makes_the_loss_so(combination, kind, bad):
     loss = MetaLoss(args_of(combination), kind)

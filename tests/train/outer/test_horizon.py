@@ -154,12 +154,21 @@ def test_the_default_has_no_horizon():
     assert not any(u.replaced for u in run(make(epochs=4), None))
 
 
-def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path):
+@pytest.mark.parametrize(
+    ("estimator", "epochs"),
+    [
+        (PES(refresh=8), 1),
+        (FullES(schedule="warmup_cosine"), 3),
+        pytest.param(TruncatedBackprop(schedule="cosine"), 3, marks=pytest.mark.slow),
+    ],
+    ids=["PES", "FullES", "backprop"],
+)
+def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path, estimator, epochs):
     def runner(path):
         strategy = SimpleStrategy(
             num_periods=3, epochs_per_period=1, unroll_distribution=0.3, horizon=(5, 30)
         )
-        return Runner(make(PES(refresh=8)), strategy, RunDirectory(path), seed=3)
+        return Runner(make(estimator, epochs=epochs), strategy, RunDirectory(path), seed=3)
 
     def interrupt(rows):
         raise UserError("interrupted")

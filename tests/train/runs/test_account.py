@@ -28,6 +28,7 @@ from l2o.train import (
     resolve_config,
     session,
 )
+from l2o.train.estimators import TruncatedBackprop
 from l2o.train.runs import account
 from l2o.train.runs.description import describe
 from l2o.train.strategies.schedules import Fixed
@@ -339,12 +340,15 @@ def test_an_account_of_before_estimators_is_the_same(tmp_path, value):
     make(tmp_path, second_derivatives=value).train()
     run = RunDirectory(tmp_path)
     old = run.read_account()
-    assert old["estimator"] == {"second_derivatives": value}
-    del old["estimator_constructor"]
+    assert old["estimator"] == {"second_derivatives": value, "schedule": "constant"}
+    del old["estimator_constructor"], old["estimator"]["schedule"]
     old["training"] |= old.pop("estimator")
     run.write_account(old)
     with pytest.raises(UserError, match=r"; estimator/second_derivatives \("):
         make(tmp_path, second_derivatives=not value).train()
+    scheduled = TruncatedBackprop(second_derivatives=value, schedule="cosine")
+    with pytest.raises(UserError, match=r"; estimator/schedule \(nothing there, cosine here\)"):
+        make(tmp_path, estimator=scheduled).train()
     assert len(make(tmp_path, second_derivatives=value, strategy={"num_periods": 2}).train()) == 2
 
 
