@@ -2,7 +2,7 @@
 
 Trains AdafacMLP on trainings of 500 steps with each estimator and three seeds, measures bias and
 variance of each estimate at two points, writes docs/estimators.png and prints the tables of
-docs/estimators.md. Finished runs are not trained a second time. It takes about 40 minutes on 2
+docs/estimators.md. Finished runs are not trained a second time. It takes about half an hour on 2
 quiet cores.
 """
 
@@ -41,7 +41,7 @@ JOB = [
 # The overrides of each estimator, and how many iterations it gets in a period: in inverse
 # proportion to the seconds that `samples` measures, so that periods take equally long. An iteration
 # has 550 steps, with FullES two whole trainings.
-PERIODS = 8
+PERIODS = 4
 ESTIMATORS: dict[str, tuple[list[str], int]] = {
     "truncated backpropagation": ([], 3),
     "ES": (["estimator_constructor=ES"], 4),
