@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 
-.PHONY: demo test test-slow test-fuzz figures pretrained reproduction ablations estimators lint clean
+.PHONY: demo test test-slow test-fuzz dist smoke figures pretrained reproduction ablations estimators lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -23,6 +23,16 @@ test-slow: $(VENV)/installed
 # 2,000 damaged, odd or hostile inputs of each kind, other ones each time: about 4 minutes.
 test-fuzz: $(VENV)/installed
 	L2O_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+
+# The wheel and the sdist.
+dist: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+
+# Both are installed into fresh environments, with their dependencies, and used outside of the clone.
+# SMOKE=--borrow takes the dependencies that are here.
+smoke: dist
+	$(BIN)/python tests/smoke.py $(SMOKE) dist/*
 
 # docs/meta-training.png: the default job with each optimizer, 2 to 4 minutes each.
 figures: $(VENV)/installed
@@ -66,4 +76,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

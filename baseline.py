@@ -1,40 +1,12 @@
 """Evaluates a Keras optimizer, Adam by default, over learning rates."""
 
-from config.command_line import Parser, begin, positive, rates, run
-from config.overrides import merge_overrides
+from config.command_line import run
+from config.commands.baseline import BASELINE
 
 
 def main() -> None:
-    """Parses, sweeps, reports."""
-    parser = Parser(
-        "Sweep the learning rate of a Keras optimizer on a problem.",
-        "python baseline.py --optimizer RMSprop --learning-rates 0.001,0.01,0.1",
-    )
-    parser.add_argument(
-        "options", nargs="*", metavar="key=value", help="options of the problem, see README.md"
-    )
-    parser.add_argument("--optimizer", default="Adam", help="a Keras optimizer [Adam]")
-    parser.add_argument("--problem", default="mlp_classifier", help="[mlp_classifier]")
-    parser.add_argument(
-        "--learning-rates",
-        type=rates,
-        default=rates("0.003,0.01,0.03,0.1,0.3"),
-        metavar="A,B,C",
-        help="[0.003,0.01,0.03,0.1,0.3]",
-    )
-    parser.add_argument("--steps", type=positive, default=100, help="training steps [100]")
-    parser.add_argument("--seeds", type=positive, default=10, help="models to train [10]")
-    parser.add_argument("--output", default="baseline.json", help="[baseline.json]")
-    args = parser.parse_intermixed_args()
-    options = merge_overrides({}, args.options)
-
-    begin(args)
-    from l2o.evaluate.sweeping import baseline
-
-    baseline(
-        args.optimizer, args.problem, options, args.learning_rates, args.steps, args.seeds,
-        args.output,
-    )  # fmt: skip
+    """Does what `l2o baseline` does."""
+    BASELINE.main("python baseline.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Code of all four scripts: one line for each error, exit codes, a quiet TensorFlow."""
+"""Code of all scripts and commands: one line for each error, exit codes, a quiet TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
-from config.plain import LostWorkerError, UserError
+from .plain import LostWorkerError, UserError
 
 # The largest 32-bit integer.
 LARGEST = 2**31 - 1
@@ -21,54 +21,72 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit code 2."""
+    """An argument parser whose errors are one line and exit code 2.
 
-    def __init__(self, description: str, *examples: str) -> None:
+    Args:
+        program: How it is started, such as `python train.py` or `l2o train`.
+        command: What it does.
+    """
+
+    def __init__(self, program: str, command: Command) -> None:
+        examples = [command.example(program, i) for i in range(len(command.examples))]
         super().__init__(
-            description=description,
+            prog=program.removeprefix("python ") if program.endswith(".py") else program,
+            description=command.about,
             epilog="\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        self.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        devices = self.add_mutually_exclusive_group()
-        devices.add_argument("--cpu", action="store_true", help="do not use a GPU")
-        devices.add_argument(
-            "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all GPUs]"
-        )
+        if command.computes:
+            self.add_argument("--quiet", action="store_true", help="print nothing but errors")
+            devices = self.add_mutually_exclusive_group()
+            devices.add_argument("--cpu", action="store_true", help="do not use a GPU")
+            devices.add_argument(
+                "--gpus", type=numbers, metavar="0,1", help="compute on these GPUs [all GPUs]"
+            )
+        command.arguments(self)
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with code 2."""
-        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
-        sys.exit(2)
+        usage_error(self.prog.removeprefix("python -m "), message)
 
 
-def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of evaluate.py that say how optimizers are made comparable."""
-    group = parser.add_argument_group(
-        "protocol", "how optimizers are made comparable; a flag overrides the protocol's choice"
-    )
-    group.add_argument(
-        "--protocol",
-        metavar="NAME",
-        help="default (baselines tuned, no schedule), or tuned (learned optimizers and strong "
-        "baselines tuned, warm-up and cosine schedule for all) [default]",
-    )
-    group.add_argument(
-        "--tune-learned",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="tune the learning rate of learned optimizers too",
-    )
-    group.add_argument(
-        "--schedule", metavar="NAME", help="for all optimizers: constant, cosine, warmup_cosine"
-    )
-    group.add_argument(
-        "--baselines",
-        metavar="A,B",
-        help="some of SGD, Momentum, RMSprop, Adam, AdamW, AdamW2D, Lion, Muon, Nadam; Adam is "
-        "always one",
-    )
-    group.add_argument("--tuning-seeds", type=positive, help="models for each setting [--seeds]")
+class Command(NamedTuple):
+    """What a script of the clone and a command of `l2o` share.
+
+    name: Its name, such as `train`.
+    about: What it does, in a line.
+    examples: Arguments that work.
+    arguments: Adds its arguments to a parser.
+    work: Does it, given the parser and what it has parsed.
+    computes: Whether it computes on devices, and takes the flags that choose them.
+    """
+
+    name: str
+    about: str
+    examples: Sequence[str]
+    arguments: Callable[[Parser], None]
+    work: Callable[[Parser, argparse.Namespace], None]
+    computes: bool = True
+
+    def example(self, program: str, i: int = 0) -> str:
+        """Returns the i-th example as it is typed."""
+        return f"{program} {self.examples[i]}".rstrip()
+
+    def main(self, program: str, words: Sequence[str] | None = None) -> None:
+        """Parses and works.
+
+        Args:
+            program: See `Parser`.
+            words: The arguments [those of the process].
+        """
+        parser = Parser(program, self)
+        self.work(parser, parser.parse_intermixed_args(words))
+
+
+def usage_error(program: str, message: str) -> NoReturn:
+    """Prints one line and exits with code 2."""
+    print(f"{program}: {message} (see --help)", file=sys.stderr)
+    sys.exit(2)
 
 
 def positive(text: str) -> int:
@@ -115,18 +133,31 @@ def rates(text: str) -> list[float]:
 
 
 def begin(args: argparse.Namespace) -> None:
-    """Imports l2o without TensorFlow's start-up messages, and chooses the devices.
+    """Imports l2o quietly and chooses the devices; `--quiet` prints only errors from here on."""
+    import_quietly()
+    import l2o
 
-    The messages would hide the one line that matters. Some are written before any log level
-    applies, so the file descriptor of stderr is redirected meanwhile. Errors are still shown.
-    With `--quiet` only errors are printed from here on.
+    l2o.train.use_devices(args.cpu, args.gpus)
+    if args.quiet:
+        _print_nothing()
+
+
+def _print_nothing() -> None:
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
+
+
+def import_quietly() -> None:
+    """Imports l2o without TensorFlow's start-up messages.
+
+    They would hide the one line that matters. Some are written before any log level applies, so the
+    file descriptor of stderr is redirected meanwhile. Errors are still shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     try:
-        import l2o
+        import l2o.api  # noqa: F401
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -134,28 +165,29 @@ def begin(args: argparse.Namespace) -> None:
     # TensorFlow warns of needless tracing when a short evaluation makes only a few calls.
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    l2o.train.use_devices(args.cpu, args.gpus)
-    # It is None if its reader closed it before the start.
-    if args.quiet or sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open to the end
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal may lack a character, and the name of a file may not be text.
-        sys.stdout.reconfigure(errors="replace")
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Runs the main function of a script and exits.
+def run(main: Callable[[], None], program: str | None = None) -> NoReturn:
+    """Runs the main function of a script or command and exits.
 
     The exit code is 0; 2 for wrong input or a full disk; 1 for a lost worker; 128 plus its
     number for a signal: 130 for Ctrl-C, 143 for SIGTERM, 141 for a closed output.
 
     Args:
         main: The main function.
+        program: What errors begin with [the name of the script].
     """
+    program = program or os.path.basename(sys.argv[0])
+    # It is None if its reader closed it before the start.
+    if sys.stdout is None:
+        _print_nothing()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal may lack a character, and the name of a file may not be text.
+        sys.stdout.reconfigure(errors="replace")
     # A shell makes processes in the background ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    code = _code_of(main)
+    code = _code_of(main, program)
     # A second signal while Python ends would change the exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -167,17 +199,17 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(code)
 
 
-def _code_of(main: Callable[[], None]) -> Any:
+def _code_of(main: Callable[[], None], program: str) -> Any:
     try:
         main()
         sys.stdout.flush()
         return 0
     except UserError as error:
-        return _said(str(error))
+        return _said(program, str(error))
     except LostWorkerError as error:
-        return _said(str(error), code=1)
+        return _said(program, str(error), code=1)
     except KeyboardInterrupt:
-        return _said("interrupted", code=130)
+        return _said(program, "interrupted", code=130)
     except SystemExit as stop:
         return stop.code
     except BrokenPipeError:
@@ -185,13 +217,13 @@ def _code_of(main: Callable[[], None]) -> Any:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        return _said(f"cannot write: {error.strerror}")
+        return _said(program, f"cannot write: {error.strerror}")
     except ImportError as error:
         if error.name != "l2o":
             raise
-        return _said(str(error))
+        return _said(program, str(error))
 
 
-def _said(message: str, code: int = 2) -> int:
-    print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.splitlines())}", file=sys.stderr)
+def _said(program: str, message: str, code: int = 2) -> int:
+    print(f"{program}: {' '.join(message.splitlines())}", file=sys.stderr)
     return code

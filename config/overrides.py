@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.plain import DEEPEST, SPELLINGS, UserError, nearest, parse_json, parse_object, respelled
+from .plain import DEEPEST, SPELLINGS, UserError, nearest, parse_json, parse_object, respelled
 
 HERE = Path(__file__).parent
 DEFAULT = HERE / "default.json"

@@ -33,7 +33,7 @@ INTRO = """\
 Written by `python docs/make_options.py` from the constructors' signatures and docstrings;
 do not edit it.
 
-`python train.py path=value` sets an option. A value that is not JSON is a string. `<i>` and `<j>`
+`l2o train path=value` sets an option. A value that is not JSON is a string. `<i>` and `<j>`
 are indices of list entries, from 0. If the type is a list or an object, `path=value` replaces all
 of it. The last column names the option's case in the tables of tests,
 `tests/**/test_*_options.py`. The terms are explained in the [glossary](glossary.md).

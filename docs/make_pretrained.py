@@ -53,10 +53,9 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
 
     model.compile(optimizer=l2o.load("{name}"), ...)
 
-{config["constructor"]}, trained by one command in a clone of l2o. Its options are in
-`config/presets/{name}.json`:
+{config["constructor"]}, trained by one command, with the options of the preset of that name:
 
-    python train.py --preset {name} directory=runs/{name}
+    l2o train --preset {name} directory=runs/{name}
 
 ## Training
 

@@ -1,53 +1,22 @@
 """l2o: optimizers that are small neural networks, meta-trained, then used like Adam."""
 
-import os as _os
+import l2o.plain as _plain  # noqa: F401  config/plain.py expects it
+from l2o.starting import is_command as _is_command
+from l2o.version import __version__ as __version__
 
-if _os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-    raise ImportError(
-        "l2o needs Keras' TensorFlow backend, but KERAS_BACKEND is "
-        f"{_os.environ['KERAS_BACKEND']!r}: unset it, or set it to tensorflow",
-        name="l2o",
-    )
+if _is_command():
 
-import keras as _keras
+    def __getattr__(name: str) -> object:
+        """Returns a public name; the first one imports TensorFlow, for which --help never waits."""
+        if name.startswith("_"):
+            raise AttributeError(f"module 'l2o' has no attribute {name!r}")
+        from importlib import import_module
 
-if _keras.config.backend() != "tensorflow":
-    raise ImportError(
-        "l2o needs Keras' TensorFlow backend, but Keras is set up for "
-        f"{_keras.config.backend()!r}: set KERAS_BACKEND=tensorflow",
-        name="l2o",
-    )
+        api = import_module("l2o.api")
+        if name not in api.__all__:
+            raise AttributeError(f"module 'l2o' has no attribute {name!r}")
+        return getattr(api, name)
 
-from l2o import optimizer, problems, train
-from l2o.errors import UserError
-from l2o.optimizer import (
-    AdafacMLPOptimizer,
-    Celo2Optimizer,
-    ChoiceOptimizer,
-    DMOptimizer,
-    RNNPropOptimizer,
-    ScaleBasicOptimizer,
-    ScaleHierarchicalOptimizer,
-)
-from l2o.sign_optimizers import AddSign, PowerSign
-from l2o.train import load, pretrained
-from l2o.version import __version__
-
-__all__ = [
-    "AdafacMLPOptimizer",
-    "AddSign",
-    "Celo2Optimizer",
-    "ChoiceOptimizer",
-    "DMOptimizer",
-    "PowerSign",
-    "RNNPropOptimizer",
-    "ScaleBasicOptimizer",
-    "ScaleHierarchicalOptimizer",
-    "UserError",
-    "__version__",
-    "load",
-    "optimizer",
-    "pretrained",
-    "problems",
-    "train",
-]
+else:
+    from l2o.api import *  # noqa: F403
+    from l2o.api import __all__ as __all__

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 
 from l2o.plain import parse_json
 
 Path = str | os.PathLike[str]
+SCRIPTS = ("train.py", "resume.py", "evaluate.py", "baseline.py")
 
 
 def command(*words: str) -> str:
@@ -18,6 +20,22 @@ def command(*words: str) -> str:
         *words: The program and its arguments; see `operand` and `directory_option` for paths.
     """
     return " ".join(_quoted(word) for word in words)
+
+
+def step(name: str, *words: str) -> str:
+    """Returns a command of l2o as this process was started: `python train.py x`, or `l2o train x`.
+
+    Args:
+        name: `train`, `resume`, `evaluate` or `baseline`.
+        *words: See `command`.
+    """
+    started = sys.argv[0] if sys.argv else ""
+    # A script of the clone has imported this folder of the clone.
+    if "config.commands" in sys.modules and os.path.basename(started) in SCRIPTS:
+        return command("python", f"{name}.py", *words)
+    if os.path.join("l2o", "__main__.py") in started:
+        return command("python", "-m", "l2o", name, *words)
+    return command("l2o", name, *words)
 
 
 def operand(path: Path) -> str:

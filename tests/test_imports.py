@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 # From the top down. A file may import from its own layer and from later ones. A name stands for
 # a file, or for a package with all files in it that no other name stands for.
 LAYERS = [
-    ["l2o"],
+    ["l2o", "l2o.__main__"],
+    ["l2o.api", "l2o.listing"],
     ["l2o.evaluate"],
     ["l2o.train"],
     ["l2o.train.session", "l2o.train.loading"],
@@ -32,7 +33,7 @@ LAYERS = [
     ["l2o.problems"],
     ["l2o.optimizer"],
     ["l2o.registry", "l2o.options", "l2o.seeds", "l2o.disk"],
-    ["l2o.errors", "l2o.shell", "l2o.signals", "l2o.version"],
+    ["l2o.errors", "l2o.shell", "l2o.signals", "l2o.starting", "l2o.version"],
     ["l2o.plain"],
 ]
 
@@ -77,7 +78,7 @@ FILES = sorted(p for p in (ROOT / "l2o").rglob("*.py") if p != ROOT / "l2o" / "_
 def pointing_up(path: Path) -> list[str]:
     module = module_of(path)
     mine = [name for name in imports(path) if name.split(".")[0] in ("l2o", "config")]
-    assert "config" not in {name.split(".")[0] for name in mine}, "the wheel has no config"
+    assert "config" not in {name.split(".")[0] for name in mine}, "in the wheel it is l2o.config"
     return sorted(name for name in mine if layer(name) < layer(module))
 
 
@@ -99,18 +100,26 @@ def test_what_config_and_l2o_share_imports_the_standard_library_only():
     }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.py")), ids=lambda p: p.name)
 def test_config_is_plain_data(path):
-    allowed = {"config", *sys.stdlib_module_names}
-    lazy = {"l2o"}  # inside functions, after arguments are parsed
     tree = ast.parse(path.read_text())
-    top = {
-        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
-        for node in tree.body
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    }
-    assert {name.split(".")[0] for name in top} <= allowed
-    assert {name.split(".")[0] for name in imports(path)} <= {*allowed, *lazy}
+
+    def names(nodes):
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            # A relative import: the folder is `config` in the clone and `l2o.config` in the wheel.
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.split(".")[0]
+
+    assert set(names(tree.body)) <= {*sys.stdlib_module_names}
+    # Inside functions, after arguments are parsed, or when a shell asks for completions.
+    assert set(names(ast.walk(tree))) <= {*sys.stdlib_module_names, "l2o", "argcomplete"}
+
+
+def test_the_package_and_the_clone_have_one_config():
+    assert (ROOT / "l2o/config").is_symlink()
+    assert (ROOT / "l2o/config").resolve() == (ROOT / "config").resolve()
 
 
 @pytest.mark.parametrize("script", ["train", "resume", "evaluate", "baseline"])
@@ -133,11 +142,14 @@ def test_scripts_are_thin():
         assert len((ROOT / f"{script}.py").read_text().splitlines()) < 50
 
 
-@pytest.mark.parametrize("script", ["train.py", "-c"])
+@pytest.mark.parametrize("script", ["train.py", "-c", "-m"])
 def test_another_keras_backend_is_refused_in_one_line(script, tmp_path):
     import os
 
-    arguments = [script, "import l2o"] if script == "-c" else [script, f"directory={tmp_path}/w"]
+    directory = f"directory={tmp_path}/w"
+    arguments = {"-c": ["-c", "import l2o"], "-m": ["-m", "l2o", "train", directory]}.get(
+        script, [script, directory]
+    )
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,

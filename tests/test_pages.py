@@ -10,7 +10,9 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
     f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")
 )
 # Each of them is run by the tests of that page.
-WITH_EXAMPLES = {"README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md"}
+WITH_EXAMPLES = {
+    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/training.md",
+}  # fmt: skip
 
 
 def test_every_page_with_examples_is_run():

@@ -1,12 +1,20 @@
-"""The README's examples work as they stand there."""
+"""The README's examples work as they stand there, and so do the commands of all pages."""
+
+import re
+import shlex
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import l2o
-from l2o.train import RunDirectory
-from tests.pages import run
+from config.command_line import Parser
+from config.main import COMMANDS
+from config.overrides import merge_all
+from l2o.train import resolve_config
+from tests.pages import ROOT, run
+
+PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +30,13 @@ def examples(directory):
 
 
 def test_a_model_is_trained_with_a_learned_optimizer(examples):
-    names, _, _ = examples
+    names, _ = examples
     assert isinstance(names["model"].optimizer, l2o.RNNPropOptimizer)
     assert names["model"].evaluate(names["x"] / 16, names["y"], verbose=0) < np.log(10) / 2
 
 
 def test_an_optimizer_is_loaded_saved_and_called_as_functions(examples, directory):
-    _, names, _ = examples
+    _, names = examples
     optimizer = names["optimizer"]
     assert float(optimizer.learning_rate) == 0.5
     same = l2o.load(directory / "my-optimizer")
@@ -40,14 +48,38 @@ def test_an_optimizer_is_loaded_saved_and_called_as_functions(examples, director
     assert np.all(np.sign(expected[0]) == [-1, 1])
 
 
-def test_any_keras_model_is_a_problem(examples, directory):
-    _, _, names = examples
-    rows = RunDirectory(directory / "run").rows()
-    assert len(rows) == 2
-    assert all(np.isfinite(row.validation_loss) for row in rows)
-    assert rows[0].dropped == 0
-    best = RunDirectory(directory / "run").best()
-    if best.period == rows[-1].period:
-        trained = names["training"].optimizer.network.get_weights()
-        for a, b in zip(names["optimizer"].network.get_weights(), trained, strict=True):
-            np.testing.assert_array_equal(a, b)
+def test_it_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
+
+
+def commands(page):
+    """The shell lines of a page that call `l2o`, or a script as `l2o` is called."""
+    text = (ROOT / page).read_text("utf-8").replace("\\\n", " ")
+    fenced = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    indented = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    lines = re.findall(r"^(?:l2o|python \w+\.py) .*", "".join(fenced), re.M)
+    for line in [*lines, *re.findall(r"^    ((?:l2o|python \w+\.py) .*)", indented, re.M)]:
+        # A line that says which arguments there are is no example.
+        if "[--" not in line and "..." not in line:
+            words = shlex.split(line.removeprefix("python "), comments=True)
+            yield [words[0].removesuffix(".py"), *words[1:]] if words[0] != "l2o" else words[1:]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [w for page in ("README.md", *PAGES) for w in commands(page)],
+    ids=lambda words: " ".join(words)[:60],
+)
+def test_commands_have_arguments_that_there_are(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = COMMANDS[words[0]]
+    args = Parser(f"l2o {words[0]}", command).parse_intermixed_args(words[1:])
+    # The page of families shows what is in that file.
+    if words[0] == "train" and args.config != "family.json":
+        presets = [name for name in args.preset.split(",") if name]
+        resolve_config(merge_all(args.config, presets, args.overrides))
+
+
+def test_commands_are_found():
+    assert len(list(commands("README.md"))) == 2
+    assert len(list(commands("docs/command-line.md"))) >= 9

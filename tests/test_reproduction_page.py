@@ -20,7 +20,7 @@ TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.
 
 
 def test_every_training_command_is_one():
-    commands = re.findall(r"^\s*python train\.py (.*)$", PAGE, re.M)
+    commands = re.findall(r"^\s*l2o train (.*)$", PAGE, re.M)
     assert len(commands) >= 4
     for command in commands:
         kind, name, *overrides = shlex.split(command)

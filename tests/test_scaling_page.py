@@ -45,8 +45,8 @@ def test_two_workers_on_one_machine(tmp_path):
     # The rest of the job as small as it goes.
     tiny = " ".join(f"'{option}'" for option in LEARNS)
     script = script.replace("constructor=RNNProp", f"constructor=RNNProp {tiny}")
-    python = f'exec {sys.executable} {ROOT}/"$@"'
-    printed = bash(tmp_path, script, {"python": python})
+    l2o = f'PYTHONPATH={ROOT} exec {sys.executable} -m l2o "$@"'
+    printed = bash(tmp_path, script, {"l2o": l2o})
     assert "2 replicas of 2 workers" in printed
     assert len(RunDirectory(tmp_path / "runs/two").rows()) == 2
 
@@ -54,8 +54,8 @@ def test_two_workers_on_one_machine(tmp_path):
 def test_slurm_gives_each_task_its_place(tmp_path):
     scontrol = '[ "$*" = "show hostnames node[3-6]" ] && printf "node%s\\n" 3 4 5 6'
     srun = '[ $1 = --kill-on-bad-exit=1 ] && shift; for i in 0 3; do SLURM_PROCID=$i "$@"; done'
-    python = 'echo "$TF_CONFIG" | tr -d "\\n"; echo; echo "$@"'
-    programs = {"scontrol": scontrol, "srun": srun, "python": python}
+    l2o = 'echo "$TF_CONFIG" | tr -d "\\n"; echo; echo "$@"'
+    programs = {"scontrol": scontrol, "srun": srun, "l2o": l2o}
     first, line, last, _ = bash(
         tmp_path, block("slurm"), programs, SLURM_JOB_NODELIST="node[3-6]"
     ).splitlines()
@@ -69,9 +69,9 @@ def test_slurm_gives_each_task_its_place(tmp_path):
 def test_kubernetes_gives_each_pod_its_place(tmp_path):
     manifest = block("kubernetes")
     (script,) = re.findall(r"- \|\n(.*?)        volumeMounts", manifest, re.S)
-    python = 'echo "$TF_CONFIG" | tr -d "\\n"; echo; echo "$@"'
+    l2o = 'echo "$TF_CONFIG" | tr -d "\\n"; echo; echo "$@"'
     text, line = bash(
-        tmp_path, script, {"python": python}, COUNT="4", JOB_COMPLETION_INDEX="2"
+        tmp_path, script, {"l2o": l2o}, COUNT="4", JOB_COMPLETION_INDEX="2"
     ).splitlines()
     assert cluster(text) == ([f"l2o-{i}.l2o:2222" for i in range(4)], 2)
     assert "distribute=multi_worker" in line

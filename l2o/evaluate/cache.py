@@ -21,8 +21,9 @@ LARGEST_RESULT = 2**32
 # The folders and files of this package that results do not depend on.
 UNRELATED = {
     "train", "evaluate/report",
-    "__init__.py", "errors.py", "progress.py", "registry.py", "shell.py", "signals.py",
-    "version.py", "problems/contract.py", "problems/decoded.py",
+    "config", "__init__.py", "__main__.py", "api.py", "errors.py", "listing.py", "progress.py",
+    "registry.py", "shell.py", "signals.py", "starting.py", "version.py",
+    "problems/contract.py", "problems/decoded.py",
     "disk/__init__.py", "disk/caching.py", "disk/files.py", "disk/packing.py",
     "evaluate/__init__.py", "evaluate/aggregate.py", "evaluate/cache.py", "evaluate/comparison.py",
     "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/protocol.py", "evaluate/session.py",

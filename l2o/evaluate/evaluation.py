@@ -14,7 +14,7 @@ from l2o.evaluate.suites import Case
 from l2o.optimizer import TrainableOptimizer
 from l2o.options import options_of
 from l2o.problems import PROBLEMS
-from l2o.shell import command, is_json, operand
+from l2o.shell import is_json, operand, step
 from l2o.train import RunDirectory
 from l2o.train.runs.summary import Row
 
@@ -78,7 +78,7 @@ class Request(NamedTuple):
             "--schedule": self.schedule,
             "--tuning-seeds": self.tuning_seeds,
         }
-        words = ["python", "evaluate.py", *self.operands()]
+        words = self.operands()
         if self.tune_learned is not None:
             words.append("--tune-learned" if self.tune_learned else "--no-tune-learned")
         for flag, value in flags.items():
@@ -87,7 +87,7 @@ class Request(NamedTuple):
             plain = isinstance(value, str) and not is_json(value)
             text = value if plain else json.dumps(value, separators=(",", ":"))
             words.append(f"{key}={text}")
-        return command(*words)
+        return step("evaluate", *words)
 
 
 class Learned(NamedTuple):

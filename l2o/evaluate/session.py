@@ -19,7 +19,7 @@ from l2o.evaluate.report.writing import write
 from l2o.evaluate.suites import FIXED, SUITES, Case, built, resolved
 from l2o.problems import PROBLEMS, Problem
 from l2o.progress import Live
-from l2o.shell import command
+from l2o.shell import step
 from l2o.signals import stoppable
 from l2o.train import RunDirectory, load
 from l2o.train.families import members_of
@@ -69,7 +69,7 @@ def evaluate(request: Request) -> None:
     write(evaluation)
     print(f"{place.path / 'report.html'} is written; numbers and pictures: {place.path / 'eval'}")
     more = ["--problem", "conv_classifier"] if request.suite else ["--suite", "generalization"]
-    print(f"next: {command('python', 'evaluate.py', *request.operands(), *more)}")
+    print(f"next: {step('evaluate', *request.operands(), *more)}")
 
 
 def _load_all(request: Request) -> dict[str, Learned]:

@@ -14,7 +14,7 @@ from l2o.evaluate.runs import best, sweep
 from l2o.evaluate.suites import Case, built, resolved
 from l2o.keras_optimizers import KERAS_OPTIMIZERS
 from l2o.progress import Live
-from l2o.shell import command
+from l2o.shell import step
 from l2o.signals import stoppable
 
 
@@ -84,4 +84,4 @@ def baseline(
     except OSError as error:
         raise UserError(f"cannot write {target}: {os.strerror(error.errno or 0)}") from None
     print(f"{target} and {picture} are written")
-    print(f"next: {command('python', 'evaluate.py', 'weights/', '--problem', problem_name)}")
+    print(f"next: {step('evaluate', 'weights/', '--problem', problem_name)}")

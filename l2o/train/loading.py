@@ -9,7 +9,7 @@ from typing import Any
 from l2o.errors import UserError
 from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
 from l2o.options import options_of
-from l2o.shell import command, directory_option
+from l2o.shell import directory_option, step
 from l2o.train.build import optimizer_of, set_learned_weights, untrained
 from l2o.train.outer.state import check_optimizer
 from l2o.train.resolve import resolve_config
@@ -100,5 +100,5 @@ def load_weights(
 def _shipped(name: str | os.PathLike[str]) -> Path:
     if str(Path(name)) in shipped_names():
         return SHIPPED / name
-    start = command("python", "train.py", directory_option(name))
+    start = step("train", directory_option(name))
     raise UserError(f"{no_optimizer(name)}; start a run with: {start}")

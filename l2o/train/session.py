@@ -9,7 +9,7 @@ from typing import Any
 
 from l2o.optimizer import TrainableOptimizer
 from l2o.progress import Live
-from l2o.shell import command, operand
+from l2o.shell import command, operand, step
 from l2o.signals import stoppable
 from l2o.train.build import build_strategy, build_training, with_teachers_recorded
 from l2o.train.distributed.cluster import join
@@ -62,7 +62,7 @@ def start(
             return "finished periods are kept: start all workers again to go on"
         if not run.exists():
             return "nothing was written"
-        go_on = command("python", "resume.py", operand(run.path))
+        go_on = step("resume", operand(run.path))
         return f"finished periods are kept; go on with: {go_on}"
 
     # Comes after TensorFlow's own handler, which would let the others go on without this worker.
@@ -89,7 +89,7 @@ def _go_on(
     board = Board(run.path, training.optimizer.network) if tensorboard else None
     replicas.from_chief(lambda: claim.take(stack, runner.strategy))
     if stop:
-        go_on = command("python", "resume.py", operand(run.path))
+        go_on = step("resume", operand(run.path))
         print(f"{run.config_path} is written; next: {go_on}")
         return
     before = runner.restore()
@@ -119,8 +119,8 @@ def _go_on(
     targets = [spec["target"] for spec in config["problems"]]
     # Suggest the problem that it was trained on, if evaluate.py can use it.
     problem = next((t for t in targets if t.endswith("_classifier")), "mlp_classifier")
-    words = ("evaluate.py", operand(run.path), "--problem", problem)
-    print(f"next: {command('python', *words)}")
+    words = (operand(run.path), "--problem", problem)
+    print(f"next: {step('evaluate', *words)}")
 
 
 def _initial_weights(claim: Claim, optimizer: TrainableOptimizer) -> list[str]:

@@ -29,7 +29,7 @@ def test_it_has_the_options_of_its_preset(name):
 def test_it_has_a_card(name):
     config = resolve_config(merge_all(presets=[name]))
     card = (SHIPPED / name / "card.md").read_text("utf-8")
-    assert f"python train.py --preset {name} " in card
+    assert f"l2o train --preset {name} " in card
     assert f"\n| periods | {config['strategy']['num_periods']} |\n" in card
     assert f"\n| seed | {config['seed']} |\n" in card
     assert f"\n| imitates at first | {MAKER['_teachers'](config)} |\n" in card

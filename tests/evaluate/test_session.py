@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import l2o
+from config.main import main
 from l2o.errors import UserError
 from l2o.evaluate import comparison, session, suites
 from l2o.evaluate.evaluation import Request
@@ -94,7 +94,7 @@ def test_the_terminal_gets_a_row_for_each_problem(evaluated):
         f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]".split()
     )]  # fmt: skip
     assert conv.startswith("conv_classifier")
-    assert lines[-1] == "next: python evaluate.py dm-digits rnnprop-digits --suite generalization"
+    assert lines[-1] == "next: l2o evaluate dm-digits rnnprop-digits --suite generalization"
     assert max(map(len, lines)) < 140
 
 
@@ -137,7 +137,7 @@ def test_the_report_has_all_of_it(evaluated):
             mean = one["measures"]["train_loss"]["mean"]
             assert f"{mean:.4f}" in text
     command = (
-        "python evaluate.py dm-digits rnnprop-digits --problem mlp_classifier,conv_classifier "
+        "l2o evaluate dm-digits rnnprop-digits --problem mlp_classifier,conv_classifier "
         "--steps 12 --seeds 3 'layers=[2]' batch_size=256"
     )
     assert command in text
@@ -293,12 +293,10 @@ def test_a_name_that_is_no_text(labels):
 def test_the_command_asks_for_the_same(request_, monkeypatch):
     asked = []
     monkeypatch.setattr(session, "evaluate", asked.append)
-    program, script, *arguments = shlex.split(request_.command())
-    assert (program, script) == ("python", "evaluate.py")
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    monkeypatch.setattr("config.command_line.begin", lambda args: None)
+    monkeypatch.setattr("config.commands.evaluate.begin", lambda args: None)
+    monkeypatch.setattr(sys, "argv", shlex.split(request_.command()))
     with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+        main()
     assert stop.value.code == 0
     assert asked == [request_]
 

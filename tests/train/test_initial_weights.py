@@ -249,7 +249,7 @@ NO_OPTIMIZER = (
         ),
         (
             {"initial_weights": "started"},
-            "started has no trained weights yet; train with: python resume.py started",
+            "started has no trained weights yet; train with: l2o resume started",
         ),
         (
             {"initial_weights": "foreign"},
@@ -432,8 +432,8 @@ def test_train_refuses_another_value(other):
     )
     assert message == (
         "run holds a run with another config (it differs in initial_weights); nothing was written: "
-        "choose another directory=..., go on with: python resume.py run, or extend it with: python "
-        "resume.py run key/path=value"
+        "choose another directory=..., go on with: l2o resume run, or extend it with: l2o "
+        "resume run key/path=value"
     )
     message = refused(lambda: resume("run", f"initial_weights={json.dumps(other)}"), "")
     assert message.startswith("run has 1 trained periods; initial_weights would have changed them;")

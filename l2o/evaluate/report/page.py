@@ -14,7 +14,7 @@ from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, described, titled
 from l2o.evaluate.metrics import WINDOW
 from l2o.evaluate.report import html, tables
-from l2o.shell import command, directory_option
+from l2o.shell import directory_option, step
 from l2o.version import __version__
 
 
@@ -193,5 +193,5 @@ def _reproduce(evaluation: Evaluation) -> list[html.Part]:
             parts.append(f"To repeat its training, save this as config-{i}.json:")
             parts.append(html.Folded(f"config-{i}.json", one.run.read_config()))
             words = ["--config", f"config-{i}.json", directory_option(one.given)]
-            parts.append(html.Code(command("python", "train.py", *words)))
+            parts.append(html.Code(step("train", *words)))
     return [*parts, html.Code(evaluation.request.command())]

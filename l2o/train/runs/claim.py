@@ -8,7 +8,7 @@ from typing import Any
 
 from l2o.errors import UserError
 from l2o.optimizer.saved import Saved, digest
-from l2o.shell import command, operand
+from l2o.shell import operand, step
 from l2o.train.families import SECTIONS, has_families, members_of
 from l2o.train.runs.differences import WHERE, Plan, differing
 from l2o.train.runs.directory import SHA256, SOURCE, RunDirectory
@@ -153,7 +153,7 @@ class Claim:
         return old, changed
 
     def _refusal(self, paths: Sequence[str]) -> UserError:
-        path, go_on = self.run.path, command("python", "resume.py", operand(self.run.path))
+        path, go_on = self.run.path, step("resume", operand(self.run.path))
         names = f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
         if self.read is None:
             return UserError(
@@ -164,5 +164,5 @@ class Claim:
         return UserError(
             f"{path} has {len(self.run.rows())} trained periods; {names} would have changed them; "
             "nothing was written: expected only options of what is still to be trained, such as a "
-            "larger strategy/num_periods or strategy/max_stages; train.py starts another run"
+            f"larger strategy/num_periods or strategy/max_stages; {step('train')} starts others"
         )

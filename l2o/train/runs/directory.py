@@ -33,7 +33,7 @@ from l2o.errors import UserError
 from l2o.optimizer import saved
 from l2o.optimizer.saved import Saved
 from l2o.plain import parse_object
-from l2o.shell import command, directory_option, operand
+from l2o.shell import directory_option, operand, step
 from l2o.train.runs.summary import Row, best_row, from_csv, to_csv
 
 LARGEST_CONFIG = 2**20
@@ -234,7 +234,7 @@ class RunDirectory:
             try:
                 return parse_object(read_regular(self.config_path, LARGEST_CONFIG))
             except FileNotFoundError:
-                start = command("python", "train.py", directory_option(self.path))
+                start = step("train", directory_option(self.path))
                 raise UserError(
                     f"{self.path} is not a run directory: it has no config.json; "
                     f"start one with: {start}"
@@ -351,8 +351,8 @@ class RunDirectory:
                 ) from None
             except ValueError as error:
                 raise UserError(
-                    f"checkpoint {path} is damaged: {error}; without the file, resume.py goes on "
-                    "from the period before"
+                    f"checkpoint {path} is damaged: {error}; without the file, {step('resume')} "
+                    "goes on from the period before"
                 ) from None
         if (row.stage, row.period) != (stage, period) or row not in self.rows():
             raise UserError(f"checkpoint {path} belongs to another run or period than its name")
@@ -395,7 +395,7 @@ class RunDirectory:
         """
         rows = self.rows()
         if not rows:
-            go_on = command("python", "resume.py", operand(self.path))
+            go_on = step("resume", operand(self.path))
             raise UserError(f"{self.path} has no trained weights yet; train with: {go_on}")
         found = [r for r in rows if period in (None, r.period) and stage in (None, r.stage)]
         if not found:
