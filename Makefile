@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 
-.PHONY: demo test test-slow test-fuzz dist smoke figures pretrained reproduction ablations estimators lint clean
+.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction ablations estimators lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -33,6 +33,14 @@ dist: $(VENV)/installed
 # SMOKE=--borrow takes the dependencies that are here.
 smoke: dist
 	$(BIN)/python tests/smoke.py $(SMOKE) dist/*
+
+# The documentation as a site, site/index.html: strictly, with its links checked, and offline.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 # docs/meta-training.png: the default job with each optimizer, 2 to 4 minutes each.
 figures: $(VENV)/installed
@@ -76,4 +84,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,10 @@
 """What holds for every page: its examples are tested, its links lead somewhere."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +58,45 @@ def test_links_lead_somewhere(page):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(str(target.resolve().relative_to(ROOT.resolve()))), link
+
+
+def test_every_page_is_on_the_site():
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    cards = [f"cards/{path.parent.name}.md" for path in ROOT.glob("l2o/weights/*/card.md")]
+    for page in [*(page.removeprefix("docs/") for page in PAGES if "docs/" in page), *cards]:
+        assert len(re.findall(rf"[\s\[]{re.escape(page)}[\s,\]]", site)) == 1, page
+
+
+# `make docs` does it. It fails for a link that leads nowhere, and for a docstring that is not one.
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["", "[x](nowhere.md)", "[x](runs.md#nowhere)", "[x](../no.md)"])
+def test_the_site_is_built_strictly(damage, tmp_path):
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("docs", "l2o", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    with (tmp_path / "docs/glossary.md").open("a") as page:
+        page.write(f"\n{damage}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict"],
+        cwd=tmp_path,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (not damage), done.stderr
+    if not damage:
+        pages = [path.read_text("utf-8") for path in (tmp_path / "site").rglob("*.html")]
+        # Nothing is loaded from elsewhere.
+        assert not [
+            p for p in pages if re.search(r'<(?:script|img|link)[^>]*(?:src|href)="?http', p)
+        ]
+        reference = (tmp_path / "site/reference/l2o.html").read_text("utf-8")
+        assert "DMOptimizer" in reference
+        assert "Loads a trained optimizer" in reference
 
 
 def test_the_glossary_is_sorted_and_linked():
