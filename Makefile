@@ -26,7 +26,7 @@ test-fuzz: $(VENV)/installed
 
 # The wheel and the sdist.
 dist: $(VENV)/installed
-	rm -rf dist
+	rm -rf build dist
 	$(BIN)/python -m build --quiet
 
 # Both are installed into fresh environments, with their dependencies, and used outside of the clone.

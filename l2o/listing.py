@@ -34,4 +34,5 @@ def _described(registry: Registry) -> dict[str, str]:
 
 
 def _first_line(text: str) -> str:
-    return text.partition("\n\n")[0].replace("\n", " ")
+    line = text.partition("\n\n")[0].replace("\n", " ").removeprefix("Returns ")
+    return line[:1].upper() + line[1:]

@@ -10,4 +10,5 @@ def is_command() -> bool:
     # This is what it is while Python looks for the module.
     if argv[0] == "-m":
         return sys.orig_argv[-len(argv)] == "l2o"
-    return os.path.basename(argv[0]) == "l2o"
+    # It may have been started by a link with another name.
+    return os.path.basename(os.path.realpath(argv[0])) == "l2o"

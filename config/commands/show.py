@@ -77,7 +77,9 @@ def card(parser: Parser, args: argparse.Namespace) -> None:
             text = file.read(LARGEST_CARD).decode("utf-8", errors="replace")
     except FileNotFoundError:
         if path.parent.is_dir():
-            raise UserError(f"{args.name} has no card.md") from None
+            raise UserError(
+                f"{args.name} has no card.md; those that come with l2o: {', '.join(names)}"
+            ) from None
         raise UserError(
             f"no optimizer called {args.name!r}{nearest(args.name, names)}; expected a directory "
             f"with a card.md, or one of: {', '.join(names)}"

@@ -100,13 +100,16 @@ def test_wrong_input_is_one_line(l2o_, tmp_path, monkeypatch, words, expected):
     "words", [[], ["--version"], ["train", "--help"], ["trian"], ["train", "x"]]
 )
 def test_tensorflow_is_not_imported_for_help_and_wrong_arguments(words, tmp_path):
-    for start in ("-m l2o", "bin/l2o"):
+    for start in ("-m l2o", "bin/l2o", "a link"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = ["-m", "l2o"]
-        if start == "bin/l2o":
+        if start != "-m l2o":
             # What pip writes for the entry point.
             command = [str(tmp_path / "l2o")]
             (tmp_path / "l2o").write_text("from l2o.__main__ import main\nmain()\n")
+        if start == "a link":
+            command = [str(tmp_path / "other")]
+            (tmp_path / "other").symlink_to("l2o")
         done = subprocess.run(
             [sys.executable, "-X", "importtime", *command, *words],
             cwd=tmp_path,
@@ -235,3 +238,23 @@ def test_a_shell_completes(line, expected, tmp_path):
         env={**os.environ, **environment},
     )
     assert (tmp_path / "answer").read_text().split("\n") == expected
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "presets"], ["card", "dm-digits"]])
+def test_an_output_that_is_closed_or_not_read_is_no_traceback(words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = f"exec {sys.executable} -m l2o {' '.join(words)}"
+    for redirected in (">&-", "> /dev/full", "| true"):
+        done = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f"{line} {redirected}".replace("exec ", "" if "|" in redirected else "exec "),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 1
