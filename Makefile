@@ -34,7 +34,8 @@ dist: $(VENV)/installed
 smoke: dist
 	$(BIN)/python tests/smoke.py $(SMOKE) dist/*
 
-# The documentation as a site, site/index.html: strictly, with its links checked, and offline.
+# The documentation as a site, strictly, with its links checked, and offline. To look at it:
+# python -m http.server -d site
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
