@@ -129,9 +129,9 @@ def test_a_program_that_is_not_the_command_gets_all_of_l2o_at_once(tmp_path):
     code = "import sys, l2o; print('l2o.optimizer.dm' in sys.modules)"
     (tmp_path / "other.py").write_text(code)
     (tmp_path / "package").mkdir()
-    (tmp_path / "package/__init__.py").write_text("")
-    # Python runs it as `python -m` too, with the name of the package as an argument.
-    (tmp_path / "package/__main__.py").write_text(code)
+    # Python imports it as it imports l2o for `python -m l2o`.
+    (tmp_path / "package/__init__.py").write_text(code)
+    (tmp_path / "package/__main__.py").write_text("")
     for command in (["-c", code], ["other.py"], ["-m", "package", "l2o"]):
         done = subprocess.run(
             [sys.executable, *command],
@@ -242,19 +242,20 @@ def test_a_shell_completes(line, expected, tmp_path):
 
 @pytest.mark.parametrize("words", [["--help"], ["list", "presets"], ["card", "dm-digits"]])
 def test_an_output_that_is_closed_or_not_read_is_no_traceback(words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = f"exec {sys.executable} -m l2o {' '.join(words)}"
+    line = f"{sys.executable} -m l2o {' '.join(words)}"
     for redirected in (">&-", "> /dev/full", "| true"):
         done = subprocess.run(
-            [
-                "bash",
-                "-c",
-                f"{line} {redirected}".replace("exec ", "" if "|" in redirected else "exec "),
-            ],
-            env=environment,
+            ["bash", "-c", f"{line} {redirected}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert "Traceback" not in done.stderr
         assert len(done.stderr.splitlines()) <= 1
+
+
+def test_a_terminal_that_lacks_a_character_gets_the_others(tmp_path):
+    (tmp_path / "card.md").write_text("0.1 \u00b1 0.2\n", "utf-8")
+    done = called("card", str(tmp_path), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.1 ? 0.2\n", "")
