@@ -193,6 +193,7 @@ def test_card_prints_the_card(l2o_, tmp_path, monkeypatch):
     assert l2o_("card", "dm-digits/") == (0, "mine\n", "")
 
 
+@pytest.mark.slow
 def test_a_run_of_the_command_is_a_run_of_the_script(tmp_path):
     arguments = ["constructor=RNNProp", *TINY, "directory=run"]
     done = called("train", *arguments, cwd=tmp_path)
