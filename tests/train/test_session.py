@@ -235,7 +235,8 @@ def test_before_the_first_period_everything_may_change(tmp_path):
 
 
 def test_train_says_how_to_extend(trained, tmp_path):
-    with pytest.raises(UserError, match=r"differs in strategy/num_periods\).* extend it with: l2o resume"):
+    said = r"differs in strategy/num_periods\).* extend it with: l2o resume"
+    with pytest.raises(UserError, match=said):
         start(config(trained, "Simple", *TRAINED, "strategy/num_periods=5"))
 
 
