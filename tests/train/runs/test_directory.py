@@ -86,7 +86,7 @@ def test_a_directory_without_a_run_says_how_to_start_one(tmp_path):
     with pytest.raises(UserError, match=r"not a run directory.*l2o train directory="):
         run.read_config()
     run.write_config({"seed": 0})
-    with pytest.raises(UserError, match=r"no trained weights yet.*resume\.py"):
+    with pytest.raises(UserError, match=r"no trained weights yet.*l2o resume"):
         run.best()
 
 
