@@ -96,7 +96,8 @@ def as_of_before_estimators(path):
     """Writes a run's config.json as it was when `second_derivatives` was one of `training`."""
     written = json.loads((path / "config.json").read_text())
     del written["estimator_constructor"]
-    written["training"] |= written.pop("estimator")
+    own = written.pop("estimator")["second_derivatives"]
+    written["training"]["second_derivatives"] = own
     (path / "config.json").write_text(json.dumps(written))
     return written
 
