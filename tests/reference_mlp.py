@@ -166,3 +166,32 @@ class Adam:
         m = self.m / (1 - o["adam_beta_1"] ** self.t)
         v = self.v / (1 - o["adam_beta_2"] ** self.t)
         return -o["step_size"] * o["adam_multiplier"] * m / (np.sqrt(v) + o["adam_epsilon"])
+
+
+class LearnedMuon:
+    """LearnedMuon on one tensor of two or more axes."""
+
+    def __init__(self, weights, shape, options):
+        self.mixture, *thetas, self.size, self.vector_size = (
+            np.asarray(w, np.float64) for w in weights
+        )
+        starts = ((0.9, 0.99), 0.95, (0.99,))
+        decays = [
+            1 / (1 + (1 - np.array(start)) / np.array(start) * np.exp(-2 * theta))
+            for start, theta in zip(starts, thetas, strict=True)
+        ]
+        self.averages, self.options = Accumulators(shape, *decays), options
+
+    def step(self, p, g):
+        s = self.averages
+        s.add(g)
+        (scale,) = s.scales
+        plain = [g, *s.m]
+        rows = [plain, [x * rsqrt(s.v + 1e-8) for x in plain], [x * scale for x in plain]]
+        d = sum(
+            w * over_rms(x)
+            for weights, row in zip(self.mixture, rows, strict=True)
+            for w, x in zip(weights, row, strict=True)
+        )
+        size = self.options["step_size"] * np.exp(2 * self.size)
+        return -size * over_rms(newton_schulz(d))

@@ -4,6 +4,7 @@ from l2o.optimizer.adafac_mlp import AdafacMLPOptimizer
 from l2o.optimizer.celo2 import Celo2Optimizer
 from l2o.optimizer.choice import ChoiceOptimizer
 from l2o.optimizer.dm import DMOptimizer
+from l2o.optimizer.learned_muon import LearnedMuonOptimizer
 from l2o.optimizer.rnnprop import RNNPropOptimizer
 from l2o.optimizer.scale_basic import ScaleBasicOptimizer
 from l2o.optimizer.scale_hierarchical import ScaleHierarchicalOptimizer
@@ -17,6 +18,7 @@ OPTIMIZERS: Registry[type[TrainableOptimizer]] = Registry(
         "Celo2": Celo2Optimizer,
         "Choice": ChoiceOptimizer,
         "DM": DMOptimizer,
+        "LearnedMuon": LearnedMuonOptimizer,
         "RNNProp": RNNPropOptimizer,
         "ScaleBasic": ScaleBasicOptimizer,
         "ScaleHierarchical": ScaleHierarchicalOptimizer,
@@ -29,6 +31,7 @@ __all__ = [
     "Celo2Optimizer",
     "ChoiceOptimizer",
     "DMOptimizer",
+    "LearnedMuonOptimizer",
     "RNNPropOptimizer",
     "ScaleBasicOptimizer",
     "ScaleHierarchicalOptimizer",

@@ -24,14 +24,14 @@ FACTOR_FLOOR = 1e-9
 # XLA splits longer sums into trees. Then it writes the summands to memory before it adds them.
 LONGEST_BLOCK = 16
 
-ThreeDecays: TypeAlias = Sequence[float] | tf.Tensor
+ManyDecays: TypeAlias = Sequence[float] | tf.Tensor
 
 
 class Factored(NamedTuple):
     """The factored second moment of a tensor of two or more axes.
 
-    row: [3, ...], of size 1 along d0, the tensor's longest axis.
-    col: [3, ...], of size 1 along d1, the second longest.
+    row: [k, ...], one for each decay, of size 1 along d0, the tensor's longest axis.
+    col: [k, ...], of size 1 along d1, the second longest.
     """
 
     row: tf.Tensor
@@ -39,7 +39,7 @@ class Factored(NamedTuple):
 
 
 class Unfactored(NamedTuple):
-    """The second moment at three decays of a vector or scalar: f [3, ...]."""
+    """The second moment of a vector or scalar at each decay: f [k, ...]."""
 
     f: tf.Tensor
 
@@ -47,7 +47,7 @@ class Unfactored(NamedTuple):
 class Averages(NamedTuple):
     """The averages of one tensor.
 
-    m: [3, ...], momentum at three decays.
+    m: [k, ...], momentum at each decay.
     v: [...], second moment.
     factored: The second moment that takes little memory.
     """
@@ -57,12 +57,21 @@ class Averages(NamedTuple):
     factored: Factored | Unfactored
 
 
-def zero_averages(shape: Sequence[int], dtype: tf.DType) -> Averages:
-    """Returns the averages of a tensor before the first step."""
-    whole = [3, *shape]
-    m, v = tf.zeros(whole, dtype), tf.zeros(shape, dtype)
+def zero_averages(
+    shape: Sequence[int], dtype: tf.DType, momenta: int = 3, factored: int = 3
+) -> Averages:
+    """Returns the averages of a tensor before the first step.
+
+    Args:
+        shape: The tensor's.
+        dtype: Of the averages.
+        momenta: Number of decays of the momentum [3].
+        factored: Number of decays of the factored second moment [3].
+    """
+    m, v = tf.zeros([momenta, *shape], dtype), tf.zeros(shape, dtype)
+    whole = [factored, *shape]
     if len(shape) < 2:
-        return Averages(m, v, Unfactored(m))
+        return Averages(m, v, Unfactored(tf.zeros(whole, dtype)))
     d1, d0 = two_longest(shape)
     row, col = list(whole), list(whole)
     row[1 + d0] = col[1 + d1] = 1
@@ -78,9 +87,9 @@ def two_longest(shape: Sequence[int]) -> tuple[int, int]:
 def averaged(
     old: Averages,
     g: tf.Tensor,
-    momentum: ThreeDecays,
+    momentum: ManyDecays,
     rms: float | tf.Tensor,
-    factored: ThreeDecays,
+    factored: ManyDecays,
 ) -> Averages:
     """Returns the averages after one more gradient.
 
@@ -93,12 +102,12 @@ def averaged(
     Args:
         old: The averages before.
         g: The gradient.
-        momentum: [3], b.
+        momentum: b, one for each momentum.
         rms: Scalar, r.
-        factored: [3], a.
+        factored: a, one for each factored second moment.
     """
     b, a = (
-        tf.reshape(tf.convert_to_tensor(decays, g.dtype), [3] + [1] * g.shape.rank)
+        tf.reshape(tf.convert_to_tensor(decays, g.dtype), [-1] + [1] * g.shape.rank)
         for decays in (momentum, factored)
     )
     square = tf.square(g)
@@ -130,7 +139,7 @@ def factors(factored: Factored, shape: Sequence[int]) -> tuple[tf.Tensor, tf.Ten
         shape: The tensor's.
 
     Returns:
-        R [3, ...] and C [3, ...], of size 1 where row and col are.
+        R [k, ...] and C [k, ...], of size 1 where row and col are.
     """
     row, col = factored
     d1, _ = two_longest(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,7 @@ from l2o.optimizer.accumulators import (
     over_rms,
     zero_averages,
 )
+from l2o.optimizer.adam import AdamState, adam, zero_adam
 from l2o.optimizer.compiling import part
 from l2o.optimizer.mlp import CoordinatewiseMLP, is_large
 from l2o.optimizer.partial import AnyPlace, own_places
@@ -34,14 +35,6 @@ MOMENTUM, ADAM = 3, 5
 SMALL_CLIP = 0.1
 # In the roots of second moments, of factored ones, and of mean squares.
 EPSILON, FACTORED_EPSILON, RMS_EPSILON = 1e-8, 1e-9, 1e-9
-
-
-class AdamState(NamedTuple):
-    """The moments m and v of one tensor, and the number t of its steps."""
-
-    m: tf.Tensor
-    v: tf.Tensor
-    t: tf.Tensor
 
 
 # An entry for each tensor, which says the way that it takes.
@@ -186,8 +179,7 @@ class Celo2Optimizer(TrainableOptimizer):
         def start(p: Any) -> Averages | AdamState:
             path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
             if self._takes_adam(path, tuple(p.shape)):
-                zeros = tf.zeros(p.shape, dtype)
-                return AdamState(zeros, zeros, tf.zeros([], tf.int64))
+                return zero_adam(p.shape, dtype)
             return zero_averages(p.shape, dtype)
 
         return tuple(start(p) for p in params)
@@ -247,13 +239,8 @@ class Celo2Optimizer(TrainableOptimizer):
 
     @part
     def _adam(self, g: tf.Tensor, old: AdamState) -> tuple[tf.Tensor, AdamState]:
-        g = equations.clip_gradient(g)
-        t = old.t + 1
-        m = equations.moving_average(old.m, g, self.adam_beta_1)
-        v = equations.moving_average(old.v, tf.square(g), self.adam_beta_2)
-        root = equations.root(equations.debias(v, self.adam_beta_2, t))
-        s = equations.debias(m, self.adam_beta_1, t) / (root + self.adam_epsilon)
-        return self.adam_multiplier * s, AdamState(m, v, t)
+        s, new = adam(g, old, self.adam_beta_1, self.adam_beta_2, self.adam_epsilon)
+        return self.adam_multiplier * s, new
 
     def state_places(self, state: Celo2State) -> list[AnyPlace]:
         """See `TrainableOptimizer.state_places`."""

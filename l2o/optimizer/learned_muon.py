@@ -1,0 +1,267 @@
+"""LearnedMuon: Muon (Jordan et al. 2024) with a learned mixture in place of its momentum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from l2o.optimizer import equations
+from l2o.optimizer.accumulators import (
+    Averages,
+    Factored,
+    averaged,
+    factors,
+    inverse_rms,
+    over_rms,
+    zero_averages,
+)
+from l2o.optimizer.adam import AdamState, adam, zero_adam
+from l2o.optimizer.compiling import part
+from l2o.optimizer.mlp import is_large
+from l2o.optimizer.partial import AnyPlace, own_places
+from l2o.optimizer.routes import Routes, is_embedding, is_named, routes
+from l2o.optimizer.trainable import TrainableOptimizer
+from l2o.options import LearningRate, Name, Positive
+
+# What the learned decays start as: of the two momenta, of v, and of row and col.
+MOMENTA, RMS, FACTORED = (0.9, 0.99), 0.95, 0.99
+# The gradient and its two momenta, in each of three scales.
+HORIZONS, SCALES = 1 + len(MOMENTA), 3
+# Learned logarithms and logits move this many times as fast as the mixture.
+SPEED = 2.0
+# Of vectors.
+BETA_1, BETA_2, ADAM_EPSILON, ADAM_MULTIPLIER = 0.9, 0.95, 1e-8, 3.0
+# In the roots of second moments, and of mean squares.
+EPSILON, RMS_EPSILON = 1e-8, 1e-9
+# Larger gradients are clipped, so that sums of their squares stay finite in float32.
+LARGEST_GRADIENT = 1e15
+
+
+class Learned(NamedTuple):
+    """What is learned, ready for use.
+
+    mixture: [3, 3], weights of directions; a row for each scale, a column for each horizon.
+    decays: Those of the momenta [2], of v, and of row and col [1].
+    size: Scalar, c.
+    vector_size: Scalar, c_v.
+    """
+
+    mixture: tf.Tensor
+    decays: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+    size: tf.Tensor
+    vector_size: tf.Tensor
+
+
+# An entry for each tensor, which says the way that it takes.
+LearnedMuonState = tuple[Averages | AdamState, ...]
+
+
+@keras.saving.register_keras_serializable("l2o")
+class LearnedMuonOptimizer(TrainableOptimizer):
+    """Muon, whose momentum is a learned mixture of directions: 15 learned numbers in all.
+
+    The rule is this project's own. It has the features of Celo2 (Moudgil et al. 2026) that have
+    the sign of a gradient, and a sum in place of the MLP. For each tensor of two or more axes, with
+    its averages m_1, m_2, v, row and col of `accumulators.averaged` and their factors R and C:
+
+        x     = [g, m_1, m_2,  g r, m_1 r, m_2 r,  g R C, m_1 R C, m_2 R C],   r = rsqrt(v)
+        s     = sum_i w_i x_i / rms(x_i)
+        s     = orthogonalized(s)
+        delta = -step_size exp(2 c) s / rms(s)
+
+    rms is the root mean square over the last two axes. Vectors, scalars and embeddings take a step
+    of Adam, with decays 0.9 and 0.95:
+
+        delta = -step_size 3 exp(2 c_v) m^ / (sqrt(v^) + 1e-8)
+
+    Learned are the mixture w, the sizes c and c_v, and theta of each decay:
+
+        decay = sigmoid(logit(start) + 2 theta)
+
+    The starts are 0.9 and 0.99 for m_1 and m_2, 0.95 for v, and 0.99 for row and col. All learned
+    numbers start at 0, but for the weight 1 of m_1. So the rule starts as Muon without Nesterov's
+    momentum, each of whose changes has a root mean square of `step_size`.
+
+    Args:
+        learning_rate: See `TrainableOptimizer` [1.0].
+        step_size: Factor of every change [0.01].
+        adam_for: Which variables of two or more axes take steps of Adam. Names match whole parts
+            of a variable's path, such as `embeddings`, `dense` or `dense/kernel`. From Python, a
+            function of path and shape. If None, embeddings [None].
+        name: Name of the optimizer ["LearnedMuonOptimizer"].
+        **kwargs: See `TrainableOptimizer`.
+    """
+
+    one_program = False
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 1.0,
+        *,
+        step_size: Positive = 0.01,
+        adam_for: Sequence[Name] | Callable[[str, tuple[int, ...]], bool] | None = None,
+        name: str = "LearnedMuonOptimizer",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.step_size = step_size
+        self.adam_for = adam_for if adam_for is None or callable(adam_for) else tuple(adam_for)
+        self.network: Mixture = Mixture()
+
+    def routes(self, model: Any) -> Routes:
+        """Returns what updates each variable of a model; print it for a table.
+
+        Args:
+            model: A Keras model that is built, or a list of variables.
+        """
+
+        def way(path: str, shape: tuple[int, ...]) -> str:
+            return "Adam" if self._takes_adam(path, shape) else "mixture, orthogonalized"
+
+        return routes(model, way)
+
+    def _takes_adam(self, path: str, shape: tuple[int, ...]) -> bool:
+        if len(shape) < 2:
+            return True
+        if self.adam_for is None:
+            return is_embedding(path)
+        if callable(self.adam_for):
+            return self.adam_for(path, shape)
+        return is_named(path, self.adam_for)
+
+    def initial_state(self, params: Sequence[Any], seed: int = 0) -> LearnedMuonState:
+        """See `TrainableOptimizer.initial_state`."""
+        dtype = self.network.compute_dtype
+
+        def start(p: Any) -> Averages | AdamState:
+            path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
+            if self._takes_adam(path, tuple(p.shape)):
+                return zero_adam(p.shape, dtype)
+            return zero_averages(p.shape, dtype, momenta=len(MOMENTA), factored=1)
+
+        return tuple(start(p) for p in params)
+
+    def update(
+        self, params: Sequence[tf.Tensor], grads: Sequence[tf.Tensor], state: LearnedMuonState
+    ) -> tuple[list[tf.Tensor], LearnedMuonState]:
+        """See `TrainableOptimizer.update`."""
+        # The same for all tensors, and read once.
+        learned = self.network.learned()
+        done = [self._step(*one, learned) for one in zip(grads, state, strict=True)]
+        deltas = [tf.cast(s, p.dtype) for (s, _), p in zip(done, params, strict=True)]
+        return deltas, tuple(new for _, new in done)
+
+    def _step(
+        self, g: tf.Tensor, old: Averages | AdamState, learned: Learned
+    ) -> tuple[tf.Tensor, Averages | AdamState]:
+        g = tf.cast(g, self.network.compute_dtype)
+        if isinstance(old, AdamState):
+            return self._adam(g, old, learned)
+        return (self._mixed if is_large(g.shape) else self._small)(g, old, learned)
+
+    def _mixed(self, g: tf.Tensor, old: Averages, learned: Learned) -> tuple[tf.Tensor, Averages]:
+        g = tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
+        new = self._averages(g, old, learned)
+        s = self._mixture(g, new, self._inverse_rms(g, new), learned)
+        return self._direction(s, learned), new
+
+    # A small tensor is not worth four programs.
+    _small = part(_mixed)
+
+    @part
+    def _averages(self, g: tf.Tensor, old: Averages, learned: Learned) -> Averages:
+        return averaged(old, g, *learned.decays)
+
+    @part
+    def _inverse_rms(self, g: tf.Tensor, new: Averages) -> list[tf.Tensor]:
+        axes = [g.shape.rank - 1, g.shape.rank]
+        return [inverse_rms(x, axes, RMS_EPSILON) for x in directions(g, new)]
+
+    @part
+    def _mixture(
+        self, g: tf.Tensor, new: Averages, inverses: list[tf.Tensor], learned: Learned
+    ) -> tf.Tensor:
+        # Each group has a part of a row: the gradient alone, or the momenta.
+        rows = [half for row in tf.unstack(learned.mixture) for half in (row[:1], row[1:])]
+        ones = [1] * g.shape.rank
+        groups = zip(rows, directions(g, new), inverses, strict=True)
+        return tf.add_n(
+            [tf.reduce_sum(tf.reshape(w, [-1, *ones]) * inverse * x, 0) for w, x, inverse in groups]
+        )
+
+    @part
+    def _direction(self, s: tf.Tensor, learned: Learned) -> tf.Tensor:
+        s = equations.orthogonalized(s)
+        size = self.step_size * tf.exp(SPEED * learned.size)
+        return -size * over_rms(s, [s.shape.rank - 2, s.shape.rank - 1], RMS_EPSILON)
+
+    @part
+    def _adam(self, g: tf.Tensor, old: AdamState, learned: Learned) -> tuple[tf.Tensor, AdamState]:
+        s, new = adam(g, old, BETA_1, BETA_2, ADAM_EPSILON)
+        size = self.step_size * ADAM_MULTIPLIER * tf.exp(SPEED * learned.vector_size)
+        return -size * s, new
+
+    def state_places(self, state: LearnedMuonState) -> list[AnyPlace]:
+        """See `TrainableOptimizer.state_places`."""
+        return own_places(state)
+
+
+class Mixture(keras.layers.Layer):
+    """The learned numbers of LearnedMuon."""
+
+    def __init__(self) -> None:
+        dtype = equations.precision()
+        super().__init__(name="network", dtype=dtype)
+        for name, shape in (
+            ("mixture", (SCALES, HORIZONS)),
+            ("momentum_theta", (len(MOMENTA),)),
+            ("rms_theta", ()),
+            ("factored_theta", (1,)),
+            ("size", ()),
+            ("vector_size", ()),
+        ):
+            setattr(self, name, self.add_weight(shape, "zeros", dtype=dtype, name=name))
+        # The first momentum as it is.
+        self.mixture.assign([[0.0, 1.0, 0.0]] + [[0.0] * HORIZONS] * (SCALES - 1))
+        self.built = True
+
+    def learned(self) -> Learned:
+        """Returns the learned numbers as the rule uses them."""
+        mixture, size, vector_size = (
+            tf.convert_to_tensor(w) for w in (self.mixture, self.size, self.vector_size)
+        )
+        decays = (
+            learned_decay(MOMENTA, self.momentum_theta),
+            learned_decay(RMS, self.rms_theta),
+            learned_decay([FACTORED], self.factored_theta),
+        )
+        return Learned(mixture, decays, size, vector_size)
+
+
+def learned_decay(start: float | Sequence[float], theta: tf.Tensor) -> tf.Tensor:
+    """Returns `sigmoid(logit(start) + 2 theta)`."""
+    starts = start if isinstance(start, Sequence) else [start]
+    logits = tf.constant([math.log(s / (1 - s)) for s in starts], theta.dtype)
+    return tf.sigmoid(tf.reshape(logits, theta.shape) + SPEED * theta)
+
+
+def directions(g: tf.Tensor, averages: Averages) -> list[tf.Tensor]:
+    """Returns the directions of one tensor, before they are normalised.
+
+    Args:
+        g: Its gradient, clipped.
+        averages: The averages after this gradient.
+
+    Returns:
+        For each scale, groups [1, ...] of the gradient and [2, ...] of the momenta.
+    """
+    m, v, factored = averages
+    assert isinstance(factored, Factored)
+    r = tf.math.rsqrt(v + EPSILON)
+    big_r, big_c = factors(factored, g.shape)
+    g = g[tf.newaxis]
+    return [g, m, g * r, m * r, g * big_r * big_c, m * big_r * big_c]
