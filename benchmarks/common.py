@@ -25,6 +25,7 @@ Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 LEARNED = (
     "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical", "AdafacMLP", "Celo2", "Celo2-base",
+    "LearnedMuon",
     "Choice",
 )  # fmt: skip
 # Fewer calls give no reliable mean, even if they take long.

@@ -16,11 +16,21 @@ from tests.draws import same_draws
 from tests.tiny_rule import TinyOptimizer
 
 STEPS = 5
-OPTIMIZERS = ("AdafacMLP", "Celo2", "Choice", "DM", "RNNProp", "ScaleBasic", "ScaleHierarchical")
+OPTIMIZERS = (
+    "AdafacMLP",
+    "Celo2",
+    "Choice",
+    "DM",
+    "LearnedMuon",
+    "RNNProp",
+    "ScaleBasic",
+    "ScaleHierarchical",
+)
 SMALL = {
     "Tiny": {},
     "AdafacMLP": {"hidden_units": 3, "step_size": 0.1},
     "Celo2": {"hidden_units": 3, "step_size": 0.1},
+    "LearnedMuon": {"step_size": 0.1},
     "ScaleHierarchical": {"param_units": 4, "tensor_units": 3, "global_units": 2},
 }
 

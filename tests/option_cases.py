@@ -42,6 +42,7 @@ NETWORKS = {
     "ScaleHierarchical": {"param_units": 3, "tensor_units": 2, "global_units": 2, "timescales": 3},
     "AdafacMLP": {},
     "Celo2": {},
+    "LearnedMuon": {},
 }
 STRATEGY_OPTIONS = {
     "Simple": {"num_periods": 1, "unroll_distribution": 1, "validation_unroll": 1},

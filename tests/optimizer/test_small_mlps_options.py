@@ -25,6 +25,11 @@ def reference(run, options, i, shape):
     weights = list(run.initial)
     if run.config["constructor"] == "AdafacMLP":
         return reference_mlp.Adafac(weights[3:], weights[:3], shape, options)
+    if run.config["constructor"] == "LearnedMuon":
+        fixed = {"adam_beta_1": 0.9, "adam_beta_2": 0.95, "adam_epsilon": 1e-8}
+        own = {**options, **fixed, "adam_multiplier": 3 * np.exp(2 * weights[-1])}
+        kind = reference_mlp.LearnedMuon(weights, shape, options) if len(shape) > 1 else None
+        return reference_mlp.Adam(shape, own) if adam_takes(run)[i] else kind
     if adam_takes(run)[i]:
         return reference_mlp.Adam(shape, options)
     return reference_mlp.Celo2(weights, shape, options)
@@ -140,10 +145,36 @@ def _(run):
     assert not close(seen_end(run), expected_end(run, correct="nothing"), 1e-3, 1e-4)
 
 
-@cases.add("network/adam_for", *BASE, 'network/adam_for=["kernel"]', *ADAM, constructor="Celo2")
+@cases.add(
+    "network/adam_for (Celo2)", *BASE, 'network/adam_for=["kernel"]', *ADAM, constructor="Celo2"
+)
 def _(run):
     assert run.config["network"]["adam_for"] == ["kernel"]
     assert adam_takes(run) == [True, False] * 2
+    assert close(seen_end(run), expected_end(run), 1e-3, 1e-4)
+
+
+for _typed in ("network/step_size=0.1", "network/name=mine"):
+    _option = _typed.partition("=")[0].removeprefix("network/")
+    cases.add(
+        f"network/{_option} (LearnedMuon)",
+        *BASE,
+        _typed,
+        check=CHECKS.get(_option) or steps_follow(_option),
+        constructor="LearnedMuon",
+    )
+
+
+@cases.add(
+    "network/adam_for (LearnedMuon)",
+    *BASE,
+    'network/adam_for=["kernel"]',
+    "network/step_size=0.1",
+    constructor="LearnedMuon",
+)
+def _(run):
+    assert run.config["network"]["adam_for"] == ["kernel"]
+    assert adam_takes(run) == [True] * 4
     assert close(seen_end(run), expected_end(run), 1e-3, 1e-4)
 
 

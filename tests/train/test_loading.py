@@ -25,6 +25,8 @@ NAMES = sorted(OPTIMIZERS.entries)
 SMALL = {
     "AdafacMLP": ({"hidden_units": 3}, {"exp_mult": 0.5}),
     "Celo2": ({"hidden_units": 3}, {"adam_for": ("embeddings",)}),
+    # Its learned weights always have the same shapes.
+    "LearnedMuon": ({}, {"adam_for": ("embeddings",)}),
     "ScaleHierarchical": ({}, {"use_bias": False}),
 }
 
