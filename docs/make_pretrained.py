@@ -73,11 +73,19 @@ Trained on
 {problems}
 
 The learned weights are those of period {best.period}. It has the smallest validation loss,
-{best.validation_loss:.3f}. The validation loss is the mean of log(f / f at the start) over
+{best.validation_loss:.3f}. The validation loss is the mean of {_scored(config)}
 {config["strategy"]["validation_unroll"]} steps of
 
 {validated}
 """
+
+
+def _scored(config: dict) -> str:
+    args = config["loss_args"]
+    loss = "log(f / f at the start)" if args["scale_objective"] else "log f"
+    held_out = " on held-out examples" if args["split"] == "held_out" else ""
+    tail = config["training"]["unroll_weights"] == "tail"
+    return f"{loss}{held_out} over {'the last tenth of ' if tail else ''}".rstrip()
 
 
 def _teachers(config: dict) -> str:

@@ -172,7 +172,7 @@ class LearnedMuon:
     """LearnedMuon on one tensor of two or more axes."""
 
     def __init__(self, weights, shape, options):
-        self.mixture, *thetas, self.size, self.vector_size = (
+        self.mixture, *thetas, self.size, self.shrink, self.vector_size = (
             np.asarray(w, np.float64) for w in weights
         )
         starts = ((0.9, 0.99), 0.95, (0.99,))
@@ -194,4 +194,4 @@ class LearnedMuon:
             for w, x in zip(weights, row, strict=True)
         )
         size = self.options["step_size"] * np.exp(2 * self.size)
-        return -size * over_rms(newton_schulz(d))
+        return -size * (over_rms(newton_schulz(d)) + 0.1 * self.shrink * p)

@@ -31,8 +31,9 @@ from l2o.options import LearningRate, Name, Positive
 MOMENTA, RMS, FACTORED = (0.9, 0.99), 0.95, 0.99
 # The gradient and its two momenta, in each of three scales.
 HORIZONS, SCALES = 1 + len(MOMENTA), 3
-# Learned logarithms and logits move this many times as fast as the mixture.
-SPEED = 2.0
+# Learned logarithms and logits move this many times as fast as the mixture, and the decay of the
+# parameters so many times.
+SPEED, SHRINK_SPEED = 2.0, 0.1
 # Of vectors.
 BETA_1, BETA_2, ADAM_EPSILON, ADAM_MULTIPLIER = 0.9, 0.95, 1e-8, 3.0
 # In the roots of second moments, and of mean squares.
@@ -47,12 +48,14 @@ class Learned(NamedTuple):
     mixture: [3, 3], weights of directions; a row for each scale, a column for each horizon.
     decays: Those of the momenta [2], of v, and of row and col [1].
     size: Scalar, c.
+    shrink: Scalar, d.
     vector_size: Scalar, c_v.
     """
 
     mixture: tf.Tensor
     decays: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
     size: tf.Tensor
+    shrink: tf.Tensor
     vector_size: tf.Tensor
 
 
@@ -62,7 +65,7 @@ LearnedMuonState = tuple[Averages | AdamState, ...]
 
 @keras.saving.register_keras_serializable("l2o")
 class LearnedMuonOptimizer(TrainableOptimizer):
-    """Muon, whose momentum is a learned mixture of directions: 15 learned numbers in all.
+    """Muon, whose momentum is a learned mixture of directions: 16 learned numbers in all.
 
     The rule is this project's own. It has the features of Celo2 (Moudgil et al. 2026) that have
     the sign of a gradient, and a sum in place of the MLP. For each tensor of two or more axes, with
@@ -71,14 +74,14 @@ class LearnedMuonOptimizer(TrainableOptimizer):
         x     = [g, m_1, m_2,  g r, m_1 r, m_2 r,  g R C, m_1 R C, m_2 R C],   r = rsqrt(v)
         s     = sum_i w_i x_i / rms(x_i)
         s     = orthogonalized(s)
-        delta = -step_size exp(2 c) s / rms(s)
+        delta = -step_size exp(2 c) (s / rms(s) + 0.1 d p)
 
     rms is the root mean square over the last two axes. Vectors, scalars and embeddings take a step
     of Adam, with decays 0.9 and 0.95:
 
         delta = -step_size 3 exp(2 c_v) m^ / (sqrt(v^) + 1e-8)
 
-    Learned are the mixture w, the sizes c and c_v, and theta of each decay:
+    Learned are the mixture w, the sizes c and c_v, the weight decay d, and theta of each decay:
 
         decay = sigmoid(logit(start) + 2 theta)
 
@@ -151,23 +154,26 @@ class LearnedMuonOptimizer(TrainableOptimizer):
         """See `TrainableOptimizer.update`."""
         # The same for all tensors, and read once.
         learned = self.network.learned()
-        done = [self._step(*one, learned) for one in zip(grads, state, strict=True)]
+        done = [self._step(*one, learned) for one in zip(params, grads, state, strict=True)]
         deltas = [tf.cast(s, p.dtype) for (s, _), p in zip(done, params, strict=True)]
         return deltas, tuple(new for _, new in done)
 
     def _step(
-        self, g: tf.Tensor, old: Averages | AdamState, learned: Learned
+        self, p: tf.Tensor, g: tf.Tensor, old: Averages | AdamState, learned: Learned
     ) -> tuple[tf.Tensor, Averages | AdamState]:
         g = tf.cast(g, self.network.compute_dtype)
         if isinstance(old, AdamState):
             return self._adam(g, old, learned)
-        return (self._mixed if is_large(g.shape) else self._small)(g, old, learned)
+        step = self._mixed if is_large(g.shape) else self._small
+        return step(tf.cast(p, g.dtype), g, old, learned)
 
-    def _mixed(self, g: tf.Tensor, old: Averages, learned: Learned) -> tuple[tf.Tensor, Averages]:
+    def _mixed(
+        self, p: tf.Tensor, g: tf.Tensor, old: Averages, learned: Learned
+    ) -> tuple[tf.Tensor, Averages]:
         g = tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
         new = self._averages(g, old, learned)
         s = self._mixture(g, new, self._inverse_rms(g, new), learned)
-        return self._direction(s, learned), new
+        return self._delta(p, s, learned), new
 
     # A small tensor is not worth four programs.
     _small = part(_mixed)
@@ -194,10 +200,11 @@ class LearnedMuonOptimizer(TrainableOptimizer):
         )
 
     @part
-    def _direction(self, s: tf.Tensor, learned: Learned) -> tf.Tensor:
+    def _delta(self, p: tf.Tensor, s: tf.Tensor, learned: Learned) -> tf.Tensor:
         s = equations.orthogonalized(s)
+        s = over_rms(s, [s.shape.rank - 2, s.shape.rank - 1], RMS_EPSILON)
         size = self.step_size * tf.exp(SPEED * learned.size)
-        return -size * over_rms(s, [s.shape.rank - 2, s.shape.rank - 1], RMS_EPSILON)
+        return -size * (s + SHRINK_SPEED * learned.shrink * p)
 
     @part
     def _adam(self, g: tf.Tensor, old: AdamState, learned: Learned) -> tuple[tf.Tensor, AdamState]:
@@ -222,6 +229,7 @@ class Mixture(keras.layers.Layer):
             ("rms_theta", ()),
             ("factored_theta", (1,)),
             ("size", ()),
+            ("shrink", ()),
             ("vector_size", ()),
         ):
             setattr(self, name, self.add_weight(shape, "zeros", dtype=dtype, name=name))
@@ -231,15 +239,16 @@ class Mixture(keras.layers.Layer):
 
     def learned(self) -> Learned:
         """Returns the learned numbers as the rule uses them."""
-        mixture, size, vector_size = (
-            tf.convert_to_tensor(w) for w in (self.mixture, self.size, self.vector_size)
+        mixture, size, shrink, vector_size = (
+            tf.convert_to_tensor(w)
+            for w in (self.mixture, self.size, self.shrink, self.vector_size)
         )
         decays = (
             learned_decay(MOMENTA, self.momentum_theta),
             learned_decay(RMS, self.rms_theta),
             learned_decay([FACTORED], self.factored_theta),
         )
-        return Learned(mixture, decays, size, vector_size)
+        return Learned(mixture, decays, size, shrink, vector_size)
 
 
 def learned_decay(start: float | Sequence[float], theta: tf.Tensor) -> tf.Tensor:

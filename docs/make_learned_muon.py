@@ -1,0 +1,95 @@
+"""Writes what evaluations say of LearnedMuon to docs/learned-muon.md and to its card.
+
+python docs/make_learned_muon.py runs/learned-muon
+
+The folder is what these commands have written:
+
+    l2o evaluate learned-muon --suite modern --protocol tuned --output runs/learned-muon
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from make_reproduction import Found, fill, of_suite
+
+from l2o.evaluate.metrics import Ratio
+from l2o.evaluate.report.tables import ratio_text
+from l2o.evaluate.suites import SUITES
+from l2o.train.loading import SHIPPED
+
+NAME = "learned-muon"
+PAGE = Path(__file__).parent / "learned-muon.md"
+CARD = SHIPPED / NAME / "card.md"
+
+
+def main(folder: str) -> None:
+    """Fills the table of each suite that the folder has, and the results on the card."""
+    suites = {name: results for name in SUITES.entries if (results := of_suite(folder, name))}
+    made = {
+        name: f"{table(results)}\n\n{summary(results, Path(folder) / f'eval/{name}-overall.json')}"
+        for name, results in suites.items()
+    }
+    fill(made, PAGE)
+    about = CARD.read_text("utf-8").split("\n## Results")[0]
+    results = "\n".join(f"### Suite {name}\n\n{text}\n" for name, text in made.items())
+    CARD.write_text(f"{about}\n{RESULTS}\n{results}", "utf-8")
+
+
+RESULTS = """## Results
+
+Protocol `tuned`: each optimizer has the same schedule (warm-up, then a cosine), and its learning
+rate is tuned for each problem. A ratio is the mean loss over seeds that neither tuning nor
+meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap interval.
+docs/learned-muon.md says more, and where it loses.
+"""
+
+
+def table(results: list[Found]) -> str:
+    """Returns the ratios of training and test loss by problem."""
+    rows = [["problem", "steps", "training loss", "test loss", "best baseline"], ["---"] * 5]
+    for one in results:
+        own = one["optimizers"][NAME]
+        best, by_test = one["best_baseline"], one["best_baseline_by_test_loss"]
+        rows.append(
+            [
+                one["name"],
+                f"{one['steps']:,}",
+                *(ratio_text(ratio(own[key])) for key in ("ratio_to_best", "test_ratio_to_best")),
+                best if by_test in (None, best) else f"{best}; test: {by_test}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def summary(results: list[Found], overall: Path) -> str:
+    """Returns the geometric means of the ratios, and the interquartile means of all optimizers."""
+    lines = []
+    for loss, key in (("training", "ratio_to_best"), ("test", "test_ratio_to_best")):
+        values = [ratio(one["optimizers"][NAME][key]).value for one in results]
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        lines.append(
+            f"* Geometric mean of the ratios of the {loss} loss: **{mean:.2f}**; "
+            f"the largest is {max(values):.2f}."
+        )
+    rows = ["| over all problems | training loss | test loss |", "| --- | --- | --- |"]
+    for label, own in json.loads(overall.read_text("utf-8"))["optimizers"].items():
+        cells = [
+            ratio_text(ratio(own[key]))
+            for key in ("interquartile_mean_ratio", "interquartile_mean_test_ratio")
+        ]
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *rows])
+
+
+def ratio(found: Found) -> Ratio:
+    """Returns a ratio as the files of an evaluation have it."""
+    value = math.inf if found["value"] is None else found["value"]
+    return Ratio(value, found["low"], found["high"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
