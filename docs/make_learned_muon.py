@@ -43,7 +43,8 @@ RESULTS = """## Results
 
 Protocol `tuned`: each optimizer has the same schedule (warm-up, then a cosine), and its learning
 rate is tuned for each problem. A ratio is the mean loss over seeds that neither tuning nor
-meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap interval.
+meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
+interval.
 docs/learned-muon.md says more, and where it loses.
 """
 
