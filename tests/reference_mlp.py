@@ -172,10 +172,10 @@ class LearnedMuon:
     """LearnedMuon on one tensor of two or more axes."""
 
     def __init__(self, weights, shape, options):
-        self.mixture, *thetas, self.size, self.shrink, self.vector_size = (
+        self.mixture, *thetas, self.size, self.vector_size = (
             np.asarray(w, np.float64) for w in weights
         )
-        starts = ((0.9, 0.99), 0.95, (0.99,))
+        starts = ((0.9,), 0.95, (0.99,))
         decays = [
             1 / (1 + (1 - np.array(start)) / np.array(start) * np.exp(-2 * theta))
             for start, theta in zip(starts, thetas, strict=True)
@@ -194,4 +194,4 @@ class LearnedMuon:
             for w, x in zip(weights, row, strict=True)
         )
         size = self.options["step_size"] * np.exp(2 * self.size)
-        return -size * (over_rms(newton_schulz(d)) + 0.1 * self.shrink * p)
+        return -size * over_rms(newton_schulz(d))

@@ -27,13 +27,12 @@ from l2o.optimizer.routes import Routes, is_embedding, is_named, routes
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import LearningRate, Name, Positive
 
-# What the learned decays start as: of the two momenta, of v, and of row and col.
-MOMENTA, RMS, FACTORED = (0.9, 0.99), 0.95, 0.99
-# The gradient and its two momenta, in each of three scales.
-HORIZONS, SCALES = 1 + len(MOMENTA), 3
-# Learned logarithms and logits move this many times as fast as the mixture, and the decay of the
-# parameters so many times.
-SPEED, SHRINK_SPEED = 2.0, 0.1
+# What the learned decays start as: of m, of v, and of row and col.
+MOMENTUM, RMS, FACTORED = 0.9, 0.95, 0.99
+# The gradient and its momentum, in each of three scales.
+SCALES, HORIZONS = 3, 2
+# Learned logarithms and logits move this many times as fast as the mixture.
+SPEED = 2.0
 # Of vectors.
 BETA_1, BETA_2, ADAM_EPSILON, ADAM_MULTIPLIER = 0.9, 0.95, 1e-8, 3.0
 # In the roots of second moments, and of mean squares.
@@ -45,17 +44,15 @@ LARGEST_GRADIENT = 1e15
 class Learned(NamedTuple):
     """What is learned, ready for use.
 
-    mixture: [3, 3], weights of directions; a row for each scale, a column for each horizon.
-    decays: Those of the momenta [2], of v, and of row and col [1].
+    mixture: [3, 2], weights of directions; a row for each scale, for the gradient and the momentum.
+    decays: Those of m [1], of v, and of row and col [1].
     size: Scalar, c.
-    shrink: Scalar, d.
     vector_size: Scalar, c_v.
     """
 
     mixture: tf.Tensor
     decays: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
     size: tf.Tensor
-    shrink: tf.Tensor
     vector_size: tf.Tensor
 
 
@@ -65,28 +62,28 @@ LearnedMuonState = tuple[Averages | AdamState, ...]
 
 @keras.saving.register_keras_serializable("l2o")
 class LearnedMuonOptimizer(TrainableOptimizer):
-    """Muon, whose momentum is a learned mixture of directions: 16 learned numbers in all.
+    """Muon, whose momentum is a learned mixture of directions: 11 learned numbers in all.
 
     The rule is this project's own. It has the features of Celo2 (Moudgil et al. 2026) that have
     the sign of a gradient, and a sum in place of the MLP. For each tensor of two or more axes, with
-    its averages m_1, m_2, v, row and col of `accumulators.averaged` and their factors R and C:
+    its averages m, v, row and col of `accumulators.averaged` and their factors R and C:
 
-        x     = [g, m_1, m_2,  g r, m_1 r, m_2 r,  g R C, m_1 R C, m_2 R C],   r = rsqrt(v)
+        x     = [g, m, g rsqrt(v), m rsqrt(v), g R C, m R C]
         s     = sum_i w_i x_i / rms(x_i)
         s     = orthogonalized(s)
-        delta = -step_size exp(2 c) (s / rms(s) + 0.1 d p)
+        delta = -step_size exp(2 c) s / rms(s)
 
     rms is the root mean square over the last two axes. Vectors, scalars and embeddings take a step
     of Adam, with decays 0.9 and 0.95:
 
         delta = -step_size 3 exp(2 c_v) m^ / (sqrt(v^) + 1e-8)
 
-    Learned are the mixture w, the sizes c and c_v, the weight decay d, and theta of each decay:
+    Learned are the mixture w, the sizes c and c_v, and theta of each decay:
 
         decay = sigmoid(logit(start) + 2 theta)
 
-    The starts are 0.9 and 0.99 for m_1 and m_2, 0.95 for v, and 0.99 for row and col. All learned
-    numbers start at 0, but for the weight 1 of m_1. So the rule starts as Muon without Nesterov's
+    The starts are 0.9 for m, 0.95 for v, and 0.99 for row and col. All learned numbers start at 0,
+    but for the weight 1 of m. So the rule starts as Muon without Nesterov's
     momentum, each of whose changes has a root mean square of `step_size`.
 
     Args:
@@ -144,7 +141,7 @@ class LearnedMuonOptimizer(TrainableOptimizer):
             path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
             if self._takes_adam(path, tuple(p.shape)):
                 return zero_adam(p.shape, dtype)
-            return zero_averages(p.shape, dtype, momenta=len(MOMENTA), factored=1)
+            return zero_averages(p.shape, dtype, momenta=1, factored=1)
 
         return tuple(start(p) for p in params)
 
@@ -154,26 +151,23 @@ class LearnedMuonOptimizer(TrainableOptimizer):
         """See `TrainableOptimizer.update`."""
         # The same for all tensors, and read once.
         learned = self.network.learned()
-        done = [self._step(*one, learned) for one in zip(params, grads, state, strict=True)]
+        done = [self._step(*one, learned) for one in zip(grads, state, strict=True)]
         deltas = [tf.cast(s, p.dtype) for (s, _), p in zip(done, params, strict=True)]
         return deltas, tuple(new for _, new in done)
 
     def _step(
-        self, p: tf.Tensor, g: tf.Tensor, old: Averages | AdamState, learned: Learned
+        self, g: tf.Tensor, old: Averages | AdamState, learned: Learned
     ) -> tuple[tf.Tensor, Averages | AdamState]:
         g = tf.cast(g, self.network.compute_dtype)
         if isinstance(old, AdamState):
             return self._adam(g, old, learned)
-        step = self._mixed if is_large(g.shape) else self._small
-        return step(tf.cast(p, g.dtype), g, old, learned)
+        return (self._mixed if is_large(g.shape) else self._small)(g, old, learned)
 
-    def _mixed(
-        self, p: tf.Tensor, g: tf.Tensor, old: Averages, learned: Learned
-    ) -> tuple[tf.Tensor, Averages]:
+    def _mixed(self, g: tf.Tensor, old: Averages, learned: Learned) -> tuple[tf.Tensor, Averages]:
         g = tf.clip_by_value(g, -LARGEST_GRADIENT, LARGEST_GRADIENT)
         new = self._averages(g, old, learned)
         s = self._mixture(g, new, self._inverse_rms(g, new), learned)
-        return self._delta(p, s, learned), new
+        return self._delta(s, learned), new
 
     # A small tensor is not worth four programs.
     _small = part(_mixed)
@@ -191,20 +185,16 @@ class LearnedMuonOptimizer(TrainableOptimizer):
     def _mixture(
         self, g: tf.Tensor, new: Averages, inverses: list[tf.Tensor], learned: Learned
     ) -> tf.Tensor:
-        # Each group has a part of a row: the gradient alone, or the momenta.
-        rows = [half for row in tf.unstack(learned.mixture) for half in (row[:1], row[1:])]
-        ones = [1] * g.shape.rank
-        groups = zip(rows, directions(g, new), inverses, strict=True)
-        return tf.add_n(
-            [tf.reduce_sum(tf.reshape(w, [-1, *ones]) * inverse * x, 0) for w, x, inverse in groups]
-        )
+        weights = tf.unstack(tf.reshape(learned.mixture, [-1]))
+        groups = zip(weights, directions(g, new), inverses, strict=True)
+        return tf.add_n([w * inverse * x for w, x, inverse in groups])[0]
 
     @part
-    def _delta(self, p: tf.Tensor, s: tf.Tensor, learned: Learned) -> tf.Tensor:
+    def _delta(self, s: tf.Tensor, learned: Learned) -> tf.Tensor:
         s = equations.orthogonalized(s)
         s = over_rms(s, [s.shape.rank - 2, s.shape.rank - 1], RMS_EPSILON)
         size = self.step_size * tf.exp(SPEED * learned.size)
-        return -size * (s + SHRINK_SPEED * learned.shrink * p)
+        return -size * s
 
     @part
     def _adam(self, g: tf.Tensor, old: AdamState, learned: Learned) -> tuple[tf.Tensor, AdamState]:
@@ -225,37 +215,33 @@ class Mixture(keras.layers.Layer):
         super().__init__(name="network", dtype=dtype)
         for name, shape in (
             ("mixture", (SCALES, HORIZONS)),
-            ("momentum_theta", (len(MOMENTA),)),
+            ("momentum_theta", (1,)),
             ("rms_theta", ()),
             ("factored_theta", (1,)),
             ("size", ()),
-            ("shrink", ()),
             ("vector_size", ()),
         ):
             setattr(self, name, self.add_weight(shape, "zeros", dtype=dtype, name=name))
-        # The first momentum as it is.
-        self.mixture.assign([[0.0, 1.0, 0.0]] + [[0.0] * HORIZONS] * (SCALES - 1))
+        # The momentum as it is.
+        self.mixture.assign([[0.0, 1.0]] + [[0.0] * HORIZONS] * (SCALES - 1))
         self.built = True
 
     def learned(self) -> Learned:
         """Returns the learned numbers as the rule uses them."""
-        mixture, size, shrink, vector_size = (
-            tf.convert_to_tensor(w)
-            for w in (self.mixture, self.size, self.shrink, self.vector_size)
+        mixture, size, vector_size = (
+            tf.convert_to_tensor(w) for w in (self.mixture, self.size, self.vector_size)
         )
         decays = (
-            learned_decay(MOMENTA, self.momentum_theta),
+            learned_decay(MOMENTUM, self.momentum_theta),
             learned_decay(RMS, self.rms_theta),
-            learned_decay([FACTORED], self.factored_theta),
+            learned_decay(FACTORED, self.factored_theta),
         )
-        return Learned(mixture, decays, size, shrink, vector_size)
+        return Learned(mixture, decays, size, vector_size)
 
 
-def learned_decay(start: float | Sequence[float], theta: tf.Tensor) -> tf.Tensor:
+def learned_decay(start: float, theta: tf.Tensor) -> tf.Tensor:
     """Returns `sigmoid(logit(start) + 2 theta)`."""
-    starts = start if isinstance(start, Sequence) else [start]
-    logits = tf.constant([math.log(s / (1 - s)) for s in starts], theta.dtype)
-    return tf.sigmoid(tf.reshape(logits, theta.shape) + SPEED * theta)
+    return tf.sigmoid(math.log(start / (1 - start)) + SPEED * theta)
 
 
 def directions(g: tf.Tensor, averages: Averages) -> list[tf.Tensor]:
@@ -266,7 +252,7 @@ def directions(g: tf.Tensor, averages: Averages) -> list[tf.Tensor]:
         averages: The averages after this gradient.
 
     Returns:
-        For each scale, groups [1, ...] of the gradient and [2, ...] of the momenta.
+        For each scale, [1, ...] of the gradient and of the momentum.
     """
     m, v, factored = averages
     assert isinstance(factored, Factored)
