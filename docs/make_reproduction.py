@@ -48,9 +48,9 @@ def _found(wanted: Iterable[tuple[str, Any, str]]) -> dict[str, list[Found]]:
     return {label: found for label, *where in wanted if (found := of_suite(*where))}
 
 
-def fill(tables: Mapping[str, str]) -> None:
-    """Writes each table to the page, between the comments with its name."""
-    page = PAGE.read_text("utf-8")
+def fill(tables: Mapping[str, str], path: Path = PAGE) -> None:
+    """Writes each table to a page, between the comments with its name."""
+    page = path.read_text("utf-8")
     for name, rows in tables.items():
         page, count = re.subn(
             rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)",
@@ -59,8 +59,8 @@ def fill(tables: Mapping[str, str]) -> None:
             flags=re.S,
         )
         if count != 1:
-            sys.exit(f"{PAGE}: expected one table called {name}")
-    PAGE.write_text(page, "utf-8")
+            sys.exit(f"{path}: expected one table called {name}")
+    path.write_text(page, "utf-8")
 
 
 def of_suite(folder: str | Path, suite: str) -> list[Found]:
