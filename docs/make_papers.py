@@ -1,8 +1,8 @@
 """Makes the tables of docs/papers-*.md: `python docs/make_papers.py [PAGE [ROW ...]]`.
 
-Trains the preset of a page, compares it with tuned baselines on the problems of the paper, one
-after the other, and writes the table. It can be stopped at any time: finished periods, results and
-rows are kept, and the same command goes on. It needs MNIST, see docs/problems.md.
+Compares trained optimizers with tuned baselines on the problems of a paper, one after the other,
+and writes the table of the page. It can be stopped at any time: finished rows and results are kept,
+and the same command goes on. It needs MNIST, see docs/problems.md.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from make_reproduction import fill, table
 
 from l2o.evaluate.suites import SUITES, Case
 
 ROOT, DOCS = Path(__file__).parents[1], Path(__file__).parent
-RUNS = Path("runs")
+RUNS = Path("runs/papers")
 # The network of the papers.
 BASE = {"dataset": "mnist", "layers": [20], "activation": "sigmoid", "batch_size": 128}
 STEPS = 100
@@ -26,45 +25,37 @@ STEPS = 100
 TUNING_SEEDS = 3
 
 
-class Page(NamedTuple):
-    """A page: the preset that it trains, what it is compared with, and the suite."""
-
-    preset: str
-    also: str
-    suite: str
-
-    def cases(self) -> dict[str, Case]:
-        """Returns the problems by the names of their rows."""
-        return {case.name: case for case in SUITES.entries[self.suite]("base", BASE, STEPS)}
+# Trained on digits: none has seen an image of MNIST.
+GIVEN = ("dm-digits", "rnnprop-digits")
+# The suite of each page.
+PAGES = {"andrychowicz": "dm", "lv": "rnnprop"}
 
 
-PAGES = {
-    "andrychowicz": Page("dm-mnist", "dm-digits", "dm"),
-    "lv": Page("rnnprop-mnist", "rnnprop-digits", "rnnprop"),
-}
+def cases(page: str) -> dict[str, Case]:
+    """Returns the problems of a page by the names of their rows."""
+    return {case.name: case for case in SUITES.entries[PAGES[page]]("base", BASE, STEPS)}
 
 
-def training(page: Page) -> list[str]:
-    """Returns the arguments of train.py."""
-    return ["--preset", page.preset, f"directory={RUNS / page.preset}"]
+def output(case: Case) -> Path:
+    """Returns where a row is written; a row of two pages is the same."""
+    return RUNS / case.name
 
 
-def evaluation(name: str, case: Case) -> list[str]:
+def command(case: Case) -> list[str]:
     """Returns the arguments of evaluate.py for a row."""
-    page = PAGES[name]
     return [
-        str(RUNS / page.preset), page.also,
-        "--problem", case.target, "--steps", str(case.steps),
-        "--tuning-seeds", str(TUNING_SEEDS), "--output", str(RUNS / "papers" / name / case.name),
+        *GIVEN,
+        *("--problem", case.target, "--steps", str(case.steps)),
+        *("--tuning-seeds", str(TUNING_SEEDS), "--output", str(output(case))),
         *(f"{key}={json.dumps(value)}" for key, value in case.kwargs.items()),
-    ]  # fmt: skip
+    ]
 
 
-def results(name: str) -> list[dict]:
+def results(page: str) -> list[dict]:
     """Returns the finished rows of a page, in the order of its suite."""
     found = []
-    for row, case in PAGES[name].cases().items():
-        path = RUNS / "papers" / name / row / "eval" / f"{case.target}.json"
+    for row, case in cases(page).items():
+        path = output(case) / "eval" / f"{case.target}.json"
         if path.exists():
             found.append({**json.loads(path.read_text("utf-8")), "name": row})
     return found
@@ -75,12 +66,11 @@ def main(name: str | None = None, *rows: str) -> None:
     if name is not None and name not in PAGES:
         sys.exit(f"no page called {name!r}; expected one of {', '.join(PAGES)}")
     for page in [name] if name else PAGES:
-        cases = PAGES[page].cases()
-        if unknown := [row for row in rows if row not in cases]:
-            sys.exit(f"no row called {unknown[0]!r}; expected some of {', '.join(cases)}")
-        _call("train.py", *training(PAGES[page]))
-        for row in rows or cases:
-            _call("evaluate.py", *evaluation(page, cases[row]))
+        known = cases(page)
+        if unknown := [row for row in rows if row not in known]:
+            sys.exit(f"no row called {unknown[0]!r}; expected some of {', '.join(known)}")
+        for row in rows or known:
+            _call("evaluate.py", *command(known[row]))
             fill({page: table(results(page))}, DOCS / f"papers-{page}.md")
 
 
