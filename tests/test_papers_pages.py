@@ -1,5 +1,6 @@
 """docs/papers-*.md: the commands are such, and each row of a table is a problem of the paper."""
 
+import json
 import re
 import runpy
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 import l2o
 from config.overrides import merge_overrides
-from l2o.evaluate.suites import SUITES, Case
+from l2o.evaluate.suites import SUITES
 from l2o.options import resolve
 from l2o.problems import PROBLEMS
 
@@ -47,7 +48,8 @@ def test_the_command_of_a_row_is_its_problem(maker):
         for case in maker["cases"](page).values():
             words = maker["command"](case)
             options = merge_overrides({}, [word for word in words if "=" in word])
-            assert Case(case.name, case.target, options, case.steps) == case
+            assert options == json.loads(json.dumps(case.kwargs))
+            assert words[words.index("--problem") + 1] == case.target
             resolve(PROBLEMS.find(case.target), options, "")
             assert words[words.index("--steps") + 1] == str(case.steps)
 
