@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 
-.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction ablations estimators lint clean
+.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -65,6 +65,10 @@ reproduction: $(VENV)/installed
 	done
 	$(BIN)/python docs/make_stability.py $(RECIPES)
 	$(BIN)/python docs/make_reproduction.py runs/reproduction $(wildcard runs/ablations)
+
+# The tables of docs/papers-*.md. They need MNIST (TFDS_DATA_DIR); finished rows stay.
+papers: $(VENV)/installed
+	$(BIN)/python docs/make_papers.py
 
 # docs/estimators.png, and the tables of docs/estimators.md.
 estimators: $(VENV)/installed

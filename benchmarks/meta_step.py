@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PEERS = ("naive-tf", "jax", "jax-checkpoint")
 # Unrolls of each optimizee in a meta-step.
 UNROLLS = {"TruncatedBackprop": 1, "ES": 3, "PES": 2, "FullES": 2}
 BATCH = 64
+# How many lengths of unrolls are drawn.
+LENGTHS = 100
 CLASSES = 10
 # About as many as `digits` has.
 EXAMPLES = 1408
@@ -39,12 +42,14 @@ EXAMPLES = 1408
 
 def measure(args: argparse.Namespace, features: int, unroll: int, optimizees: int) -> common.Row:
     """Measures meta-steps of `args.worker` from a fixed start."""
-    names = ("second_derivatives", "imitation", "units", "estimator")
+    names = ("second_derivatives", "imitation", "units", "estimator", "batch", "geometric")
     options = {name: getattr(args, name) for name in names}
     call = prepare(args.worker, features, unroll, optimizees, **options)
-    first, rate = common.time_calls(call, args.seconds)
+    steps: list[int] = []
+    first, rate = common.time_calls(lambda: steps.append(call()), args.seconds)
+    mean = sum(steps[1:]) / (len(steps) - 1)
     return {
-        "inner_steps_per_s": rate * unroll * optimizees * UNROLLS[args.estimator],
+        "inner_steps_per_s": rate * mean * optimizees * UNROLLS[args.estimator],
         "trace_s": first,
         "peak_rss_mb": common.peak_rss_mb(),
     }
@@ -60,9 +65,13 @@ def prepare(
     estimator: str = "TruncatedBackprop",
     second_derivatives: bool = False,
     imitation: bool = False,
+    batch: int = BATCH,
+    geometric: bool = False,
     replicas: Any = None,
-) -> Callable[[], None]:
+) -> Callable[[], int]:
     """Returns a function that takes a meta-step from the same start at each call.
+
+    The function returns the number of inner steps.
 
     Args:
         name: The optimizer.
@@ -73,6 +82,8 @@ def prepare(
         estimator: The estimator of meta-gradients.
         second_derivatives: As for `TruncatedBackprop`.
         imitation: Whether on the imitation loss.
+        batch: Examples in a mini-batch.
+        geometric: Whether each unroll has a length of its own, geometric with the mean `unroll`.
         replicas: As for `MetaStep`.
     """
     import keras
@@ -101,7 +112,7 @@ def prepare(
     x = rng.random(size=(EXAMPLES, features), dtype="float32")
     y = rng.integers(0, CLASSES, size=EXAMPLES)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    problem = keras_problem(build_model, (x, y), loss, batch_size=BATCH)
+    problem = keras_problem(build_model, (x, y), loss, batch_size=batch)
     instance = problem.init(0)
     optimizer = common.learned(name)
     args = LossArgs(scale_objective=False, use_log_objective=False)
@@ -132,14 +143,18 @@ def prepare(
     adam.build(optimizer.network.trainable_variables)
     own = meta.layout.own
     state = meta.layout.stack([meta.start(problem.init(seed), seed=seed) for seed in own])
-    batches, draws = meta.stream(own, 0, unroll + 1), meta.seeds(own)
+    drawn = rng.geometric(1 / unroll, LENGTHS).tolist() if geometric else [unroll]
+    unrolls = itertools.cycle([(meta.stream(own, 0, n + 1), n) for n in drawn])
+    draws = meta.seeds(own)
     step = meta.imitate if imitation else meta.train
 
-    def call() -> None:
-        result, _ = step(adam, draws, state, batches, unroll)
+    def call() -> int:
+        batches, length = next(unrolls)
+        result, _ = step(adam, draws, state, batches, length)
         # An unroll that ended early, or was not applied, is less work.
         if not (np.all(result.complete) and np.all(result.finite)):
             raise SystemExit("the unroll diverged: nothing was measured")
+        return length
 
     return call
 
@@ -150,10 +165,11 @@ def peers(args: argparse.Namespace) -> list[str]:
         return []
     alike = not args.imitation and args.optimizees == [1] and args.units == 20
     alike = alike and args.estimator == "TruncatedBackprop"
+    alike = alike and args.batch == BATCH and not args.geometric
     if not alike or "DM" not in args.optimizer:
         print(
             "peers are left out: they run DM by truncated backpropagation on the meta-loss, with "
-            "one optimizee of 20 units",
+            "one optimizee of 20 units, unrolls of one length and batches of 64",
             file=sys.stderr,
         )
         return []
@@ -187,7 +203,8 @@ def command(
         start = [sys.executable, str(here), "--worker", name]
         start += [f"--optimizees={optimizees}", f"--units={args.units}"]
         start += [f"--estimator={args.estimator}"]
-        start += ["--imitation"] * args.imitation
+        start += ["--imitation"] * args.imitation + ["--geometric"] * args.geometric
+        start += [f"--batch={args.batch}"]
     return [
         *start,
         *(f"--features={features}", f"--unroll={unroll}", f"--seconds={args.seconds}"),
@@ -235,6 +252,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--imitation", action="store_true", help="train on the imitation loss, with Adam 0.01"
+    )
+    parser.add_argument(
+        "--batch", type=common.positive(int), default=BATCH, help="examples in a mini-batch [64]"
+    )
+    parser.add_argument(
+        "--geometric",
+        action="store_true",
+        help="draw the length of each unroll, geometric with the mean --unroll",
     )
     parser.add_argument("--no-peers", action="store_true", help="measure only this project")
     parser.add_argument(

@@ -45,6 +45,16 @@ def test_meta_step():
 
 
 @pytest.mark.slow
+def test_the_steps_of_unrolls_of_drawn_lengths_are_counted():
+    done, (row,) = run(
+        "meta_step", "--no-peers", "--optimizer=DM", "--features=8", "--unroll=3", "--geometric",
+        "--imitation", "--batch=8", *TINY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert row["inner_steps_per_s"] > 0
+
+
+@pytest.mark.slow
 def test_apply_step():
     done, rows = run("apply_step", "--optimizer", "naive-DM,DM", "--parameters", "15910", *TINY)
     assert done.returncode == 0, done.stderr
@@ -79,6 +89,8 @@ def test_workers():
         ("apply_step", ["--parameters", "7"], "'7'"),
         ("roofline", ["--seconds", "nan"], "'nan'"),
         ("workers", ["--workers", "0"], "'0'"),
+        ("meta_step", ["--batch", "0"], "'0'"),
+        ("job", ["--seconds", "0"], "'0'"),
     ],
 )
 def test_wrong_options_are_refused(script, options, message):

@@ -20,6 +20,8 @@ from l2o.problems import decoded
 LARGEST_SET = 4 * 2**30
 # Bytes of images that are read together.
 BYTES_AT_ONCE = 2**24
+# Of a file, by one thread.
+RECORDS_AT_ONCE = 128
 CONNECT_SECONDS = 10
 # These need no download.
 BUNDLED = ("digits", "breast_cancer", "wine")
@@ -332,24 +334,65 @@ def _read(builder: Any, split: str, image: str, label: str, shape: tuple[int, ..
     labels = np.empty(count, np.int32)
     # TensorFlow makes room for all rows of a batch, even if there are fewer.
     rows = min(count, max(1, BYTES_AT_ONCE // (size // count)))
-    # The cache of TFDS would hold the set a second time.
-    read = tfds.ReadConfig(try_autocache=False)
-    examples = builder.as_dataset(split=split, read_config=read).map(
-        lambda example: (_in_shape(example[image], shape), example[label]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    filled = 0
+    parts = builder.info.splits[split].file_instructions
+    if len(parts) == 1 and builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+        batches = _of_file(builder, parts[0], (image, label), shape, min(rows, RECORDS_AT_ONCE))
+    else:
+        batches = _one_by_one(builder, split, (image, label), shape).batch(rows)
+    filled, damage = 0, ""
     try:
-        for some_images, some_labels in examples.batch(rows).as_numpy_iterator():
+        for some_images, some_labels in batches.as_numpy_iterator():
             end = filled + len(some_labels)
             images[filled:end], labels[filled:end] = some_images, some_labels
             filled = end
+        if filled < count:
+            damage = f"it has {filled} of {count} examples"
     except tf.errors.OpError as error:
+        damage = error.message.splitlines()[0][:200]
+    if damage:
         raise UserError(
             f"split {split} of dataset {builder.name!r} in {builder.data_dir} cannot be read, or "
-            f"is damaged ({error.message.splitlines()[0][:200]}): prepare it again"
-        ) from None
+            f"is damaged ({damage}): prepare it again"
+        )
     return Split(images, labels)
+
+
+def _of_file(
+    builder: Any, part: Any, keys: tuple[str, str], shape: tuple[int, ...], rows: int
+) -> tf.data.Dataset:
+    """Returns batches of images and labels from one file, in its order.
+
+    TensorFlow spends more time on each element of a data set than on decoding a small image, so
+    the elements are batches from the start.
+    """
+    feature = builder.info.features[keys[0]]
+    types = [tf.string, tf.int64]
+    stored = {key: tf.io.FixedLenFeature([], t) for key, t in zip(keys, types, strict=True)}
+    spec = tf.TensorSpec(shape, feature.tf_dtype)
+
+    def one(encoded: tf.Tensor) -> tf.Tensor:
+        return _in_shape(feature.decode_example(encoded), shape)
+
+    def batch(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = tf.io.parse_example(records, stored)
+        return tf.map_fn(one, parsed[keys[0]], fn_output_signature=spec), parsed[keys[1]]
+
+    records = tf.data.TFRecordDataset(str(part.filename)).skip(part.skip).take(part.take)
+    return records.batch(rows).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _one_by_one(
+    builder: Any, split: str, keys: tuple[str, str], shape: tuple[int, ...]
+) -> tf.data.Dataset:
+    """Returns images and labels of any split."""
+    import tensorflow_datasets as tfds
+
+    # The cache of TFDS would hold the set a second time.
+    read = tfds.ReadConfig(try_autocache=False)
+    return builder.as_dataset(split=split, read_config=read).map(
+        lambda example: (_in_shape(example[keys[0]], shape), example[keys[1]]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
 
 
 def _in_shape(pixels: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:

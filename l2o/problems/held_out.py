@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ HELD_OUT_SHARE = 0.2
 # The last integers of the names of draws. Those of `KerasProblem` have none, and 0 would be the
 # same as none.
 PART, ORDER = 1, 2
+# Those whose parts are kept.
+OPTIMIZEES_KEPT = 64
 
 
 def with_held_out(problem: Problem) -> Problem:
@@ -60,6 +63,8 @@ class PartlyHeldOut(Problem):
         self.name = problem.name
         self.param_names = problem.param_names
         self._examples = problem.dataset.train.size
+        # Drawn again for each unroll, they would take as long as several steps of a small network.
+        self._parts = lru_cache(maxsize=OPTIMIZEES_KEPT)(self._draw_parts)
         self._held_out = round(HELD_OUT_SHARE * self._examples)
         if problem.batch_size > self._held_out:
             raise UserError(
@@ -94,14 +99,15 @@ class PartlyHeldOut(Problem):
     def _split(
         self, form: Callable[[np.ndarray], Batch], seed: int, start: int, count: int
     ) -> SplitBatches:
-        drawn = seeds.generator(seed, 0, PART).permutation(self._examples)
-        # In the order of the data set, as a buffer shuffles it.
-        held_out, train = np.sort(drawn[: self._held_out]), np.sort(drawn[self._held_out :])
+        held_out, train = self._parts(seed)
 
         def mini_batches(part: np.ndarray, *purpose: int) -> Batch:
-            def generator(epoch: int) -> np.random.Generator:
-                return seeds.generator(seed, epoch, *purpose)
-
-            return form(part[self.problem.shuffled(len(part), generator, start, count)])
+            return form(part[self.problem.shuffled(len(part), start, count, seed, *purpose)])
 
         return SplitBatches(mini_batches(train), HeldOut(mini_batches(held_out, ORDER)))
+
+    def _draw_parts(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the examples that an optimizee does not train on, and the others."""
+        drawn = seeds.generator(seed, 0, PART).permutation(self._examples)
+        # In the order of the data set, as a buffer shuffles it.
+        return np.sort(drawn[: self._held_out]), np.sort(drawn[self._held_out :])

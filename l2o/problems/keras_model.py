@@ -20,6 +20,7 @@ from l2o.problems.arrays import ArrayData, from_arrays
 from l2o.problems.datasets import Dataset, load
 from l2o.problems.initial import InitialValues
 from l2o.problems.problem import HeldOut, Instance, Problem
+from l2o.problems.shuffling import Shuffling
 
 # The losses for which Keras' "accuracy" makes sense.
 CLASSIFICATION_LOSSES = (
@@ -82,6 +83,7 @@ class KerasProblem(Problem):
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle_buffer = shuffle_buffer
+        self.shuffled = Shuffling(shuffle_buffer, batch_size)
         self.scores_penalties = scores_penalties
         self.steps_per_epoch = examples // batch_size
         self.loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -284,40 +286,7 @@ class KerasProblem(Problem):
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Returns the indices of the examples of `batches`, [count, batch_size] integers."""
-        return self.shuffled(
-            self.dataset.train.size, lambda epoch: seeds.generator(seed, epoch), start, count
-        )
-
-    def shuffled(
-        self,
-        examples: int,
-        generator: Callable[[int], np.random.Generator],
-        start: int,
-        count: int,
-    ) -> np.ndarray:
-        """Returns mini-batches of the numbers below `examples`, [count, batch_size] integers.
-
-        Args:
-            examples: How many there are, at least `batch_size`.
-            generator: Returns the source of the draws of an epoch.
-            start: As for `batches`.
-            count: As for `batches`.
-        """
-        per_epoch = examples // self.batch_size
-
-        def shuffle(epoch: int) -> np.ndarray:
-            rng = generator(epoch)
-            if self.shuffle_buffer >= examples:
-                order = rng.permutation(examples)
-            else:
-                moved = rng.uniform(0, self.shuffle_buffer, examples)
-                order = np.argsort(np.arange(examples) + moved)
-            return order[: per_epoch * self.batch_size].reshape(-1, self.batch_size)
-
-        first, last = start // per_epoch, (start + count - 1) // per_epoch
-        epochs = [shuffle(epoch) for epoch in range(first, last + 1)]
-        offset = start - first * per_epoch
-        return np.concatenate(epochs)[offset : offset + count]
+        return self.shuffled(self.dataset.train.size, start, count, seed)
 
 
 def _under_one_name(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:

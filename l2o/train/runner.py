@@ -146,7 +146,7 @@ class Runner:
         training = self.training
         opens_stage = not rows or rows[-1].stage != period.stage
         report = self._reporter(period, rows, opens_stage, progress)
-        start_loss = self._validate(period, report) if opens_stage else None
+        start = training.optimizer.network.get_weights() if opens_stage else None
         p_teacher = training.p_teacher * period.annealing
         done: list[UnrollRecord] = []
         signal = Signal()
@@ -168,6 +168,9 @@ class Runner:
                     steps += unroll.steps
                     report(f"{place}step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
                 report(f"{place}step {steps}", 1)
+        # The weights that the stage starts from are validated now, not first: with much data a
+        # validation takes longer than anything else before the first meta-step.
+        start_loss = self._validate_start(start, period, report) if start is not None else None
         return Row(
             stage=period.stage,
             period=period.period,
@@ -187,6 +190,17 @@ class Runner:
     def _place(self, index: int) -> str:
         count = len(self.training.problems)
         return f"problem {index + 1} of {count}, " if count > 1 else ""
+
+    def _validate_start(
+        self, weights: list[np.ndarray], period: Period, report: Callable[[str, int], None]
+    ) -> float:
+        network = self.training.optimizer.network
+        trained = network.get_weights()
+        network.set_weights(weights)
+        try:
+            return self._validate(period, report)
+        finally:
+            network.set_weights(trained)
 
     def _validate(self, period: Period, report: Callable[[str, int], None]) -> float:
         losses: list[float] = []

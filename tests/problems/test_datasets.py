@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.problems import conv_classifier, datasets, mlp_classifier
@@ -114,13 +115,17 @@ def test_other_floats_keep_their_values(dtype):
     np.testing.assert_array_equal(images, [-1, 0.5, 300])
 
 
+@pytest.mark.parametrize("shards", [4, 1])
 @pytest.mark.parametrize("sizes", [None, [(4 + i % 3, 5, 3) for i in range(70)]])
-def test_reading_many_at_once_gives_what_one_after_the_other_gives(data_dir, monkeypatch, sizes):
-    import tensorflow as tf
+def test_reading_many_at_once_gives_what_one_after_the_other_gives(
+    data_dir, monkeypatch, sizes, shards
+):
     import tensorflow_datasets as tfds
 
     shape = (None, None, 3) if sizes else (4, 5, 3)
-    prepare("tiny_set", shape, {"train": 70, "test": 9}, data_dir, image_shapes=sizes, shards=4)
+    prepare(
+        "tiny_set", shape, {"train": 70, "test": 9}, data_dir, image_shapes=sizes, shards=shards
+    )
     # A batch that is not full, and one that begins in one file and ends in another.
     monkeypatch.setattr(datasets, "BYTES_AT_ONCE", 11 * 4 * 5 * 3)
     data = datasets.load("tiny_set", image_size=4 if sizes else None)
@@ -136,12 +141,31 @@ def test_reading_many_at_once_gives_what_one_after_the_other_gives(data_dir, mon
         np.testing.assert_array_equal(got.labels, [e["label"] for e in one_by_one])
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+@pytest.mark.parametrize("image_shapes", [None, [(4 + i % 3, 5, 3) for i in range(20)]])
+def test_a_part_of_a_file_is_that_part(data_dir, image_shapes):
+    import tensorflow_datasets as tfds
+
+    shape = (None, None, 3) if image_shapes else (4, 5, 3)
+    prepare("tiny_set", shape, {"train": 20}, data_dir, image_shapes=image_shapes)
+    data = datasets.load("tiny_set", image_size=4)
+    for got, part in ((data.train, "train[:80%]"), (data.test, "train[80%:]")):
+        examples = list(tfds.builder("tiny_set").as_dataset(split=part))
+        np.testing.assert_array_equal(got.labels, [e["label"] for e in examples])
+        images = [datasets._in_shape(e["image"], (4, 4, 3)) for e in examples]
+        np.testing.assert_array_equal(got.images, images)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "short"])
 def test_a_damaged_set_is_told_in_one_line(data_dir, damage):
     prepare("tiny_set", (6, 5, 1), {"train": 20, "test": 8}, data_dir)
     (path,) = data_dir.rglob("*train.tfrecord*")
     content = path.read_bytes()
-    if damage == "cut":
+    if damage == "short":
+        records = list(tf.data.TFRecordDataset(str(path)).take(19).as_numpy_iterator())
+        with tf.io.TFRecordWriter(str(path)) as file:
+            for record in records:
+                file.write(record)
+    elif damage == "cut":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "changed":
         path.write_bytes(content[:100] + bytes(40) + content[140:])

@@ -1,0 +1,66 @@
+"""docs/papers-*.md: the commands are such, and each row of a table is a problem of the paper."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import l2o
+from config.overrides import merge_overrides
+from l2o.evaluate.suites import SUITES
+from l2o.options import resolve
+from l2o.problems import PROBLEMS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def maker():
+    sys.path.insert(0, str(DOCS))
+    yield runpy.run_path(str(DOCS / "make_papers.py"))
+    sys.path.remove(str(DOCS))
+
+
+@pytest.mark.parametrize("page", ["andrychowicz", "lv"])
+def test_the_table_of_a_page_is_of_the_problems_of_its_suite(maker, page):
+    text = (DOCS / f"papers-{page}.md").read_text("utf-8")
+    (rows,) = re.findall(rf"<!-- {page} -->\n\n(.*?)\n\n<!-- end -->", text, re.S)
+    head, _, *rows = rows.splitlines()
+    assert head == f"| problem | steps | {' | '.join(maker['GIVEN'])} | best baseline |"
+    suite = [
+        (case.name, f"{case.steps:,}")
+        for case in SUITES.entries[maker["PAGES"][page]]("base", maker["BASE"], maker["STEPS"])
+    ]
+    found = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows]
+    assert found == [row for row in suite if row in found]
+    assert found
+    # What is not in the table is named as not run.
+    for name, _ in set(suite) - set(found):
+        assert f"`{name}`" in text
+
+
+def test_the_command_of_a_row_is_its_problem(maker):
+    assert set(maker["GIVEN"]) <= set(l2o.pretrained())
+    for page in maker["PAGES"]:
+        for case in maker["cases"](page).values():
+            words = maker["command"](case)
+            options = merge_overrides({}, [word for word in words if "=" in word])
+            assert options == json.loads(json.dumps(case.kwargs))
+            assert words[words.index("--problem") + 1] == case.target
+            resolve(PROBLEMS.find(case.target), options, "")
+            assert words[words.index("--steps") + 1] == str(case.steps)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lvv"], "no page called 'lvv'; expected one of andrychowicz, lv"),
+        (["lv", "base", "rellu"], "no row called 'rellu'; expected some of base, 10x-steps"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_anything_is_run(maker, words, message):
+    with pytest.raises(SystemExit, match=message):
+        maker["main"](*words)
