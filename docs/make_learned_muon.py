@@ -14,11 +14,14 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 from make_reproduction import Found, fill, of_suite
 
+import l2o
 from l2o.evaluate.metrics import Ratio
 from l2o.evaluate.report.tables import ratio_text
 from l2o.evaluate.suites import SUITES
+from l2o.optimizer.learned_muon import ADAM_MULTIPLIER, FACTORED, MOMENTUM, RMS, SPEED
 from l2o.train.loading import SHIPPED
 
 NAME = "learned-muon"
@@ -33,7 +36,7 @@ def main(folder: str) -> None:
         name: f"{table(results)}\n\n{summary(results, Path(folder) / f'eval/{name}-overall.json')}"
         for name, results in suites.items()
     }
-    fill(made, PAGE)
+    fill({"learned": numbers(), **made}, PAGE)
     about = CARD.read_text("utf-8").split("\n## Results")[0]
     results = "\n".join(f"### Suite {name}\n\n{text}\n" for name, text in made.items())
     CARD.write_text(f"{about}\n{RESULTS}\n{results}", "utf-8")
@@ -47,6 +50,27 @@ meta-training used, divided by that of the best baseline. The brackets hold a 95
 interval.
 docs/learned-muon.md says more, and where it loses.
 """
+
+
+def numbers() -> str:
+    """Returns what the optimizer has learned, as a table."""
+    optimizer = l2o.load(NAME)
+    found = optimizer.network.learned()
+    rows = ["| weight of | the gradient | its momentum |", "|---|---|---|"]
+    scales = ("as it is", "by its second moment", "by its factored second moment")
+    for scale, (gradient, momentum) in zip(scales, found.mixture.numpy(), strict=True):
+        rows.append(f"| {scale} | {gradient:.2f} | {momentum:.2f} |")
+    m, v, factored = (float(np.squeeze(decay)) for decay in found.decays)
+    size = optimizer.step_size * math.exp(SPEED * found.size)
+    vectors = optimizer.step_size * ADAM_MULTIPLIER * math.exp(SPEED * found.vector_size)
+    rows += [
+        "",
+        f"The decay of the momentum is {m:.2f} (it started at {MOMENTUM}), that of the second "
+        f"moment {v:.3f} ({RMS}), and that of the factored one {factored:.3f} ({FACTORED}). At a "
+        f"learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and Adam moves "
+        f"vectors with a rate of {vectors:.3f}.",
+    ]
+    return "\n".join(rows)
 
 
 def table(results: list[Found]) -> str:

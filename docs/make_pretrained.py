@@ -48,7 +48,12 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
         log = list(csv.DictReader(file))
     minutes = sum(float(row["seconds"]) for row in log if row["seconds"]) / 60
     problems = "\n".join(f"* {_problem(spec)}" for spec in config["problems"])
-    validated = "\n".join(f"* {_problem(spec)}" for spec in config["validation_problems"])
+    # The same problem several times makes a validation less noisy.
+    times = Counter(_problem(spec) for spec in config["validation_problems"])
+    validated = "\n".join(f"* {n} x {p}" if n > 1 else f"* {p}" for p, n in times.items())
+    cores = (
+        "one of 2 cores" if config["estimator_constructor"] == "TruncatedBackprop" else "2 cores"
+    )
     return f"""# {name}
 
     model.compile(optimizer=l2o.load("{name}"), ...)
@@ -66,7 +71,7 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
 | inner steps | {sum(row.inner_steps for row in rows):,} |
 | seed | {config["seed"]} |
 | imitates at first | {_teachers(config)} |
-| time | {minutes:.0f} minutes on one of 2 cores |
+| time | {minutes:.0f} minutes on {cores} |
 
 Trained on
 
