@@ -15,7 +15,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
 )
 # Each of them is run by the tests of that page.
 WITH_EXAMPLES = {
-    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/training.md",
+    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/training.md", "docs/learned-muon.md",
 }  # fmt: skip
 
 
