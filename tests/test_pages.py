@@ -15,7 +15,8 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
 )
 # Each of them is run by the tests of that page.
 WITH_EXAMPLES = {
-    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/training.md",
+    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/other-tools.md",
+    "docs/sharing.md", "docs/training.md",
 }  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def test_every_page_with_examples_is_run():
     assert {page for page in PAGES if blocks(page)} == WITH_EXAMPLES
     tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     for page in WITH_EXAMPLES:
-        assert f'run("{page}")' in tests
+        assert f'run("{page}")' in tests or f'blocks("{page}")' in tests
 
 
 @pytest.mark.parametrize("page", sorted(WITH_EXAMPLES))
