@@ -28,7 +28,7 @@ def main(names: list[str]) -> None:
         book = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as directory:
             resources = {"metadata": {"path": directory}}
-            NotebookClient(book, timeout=600, resources=resources).execute()
+            NotebookClient(book, timeout=None, resources=resources).execute()
         tidy(book)
         nbformat.write(book, path)
         print(f"{path.name}: {time.monotonic() - start:.0f} s, {path.stat().st_size >> 10} kB")

@@ -1,5 +1,6 @@
 """What holds for every page: its examples are tested, its links lead somewhere."""
 
+import json
 import os
 import re
 import shutil
@@ -98,6 +99,16 @@ def test_the_site_is_built_strictly(damage, tmp_path):
         reference = (tmp_path / "site/reference/l2o.html").read_text("utf-8")
         assert "DMOptimizer" in reference
         assert "Loads a trained optimizer" in reference
+        # A notebook is a page, with its plots and what it has printed.
+        tutorial = (tmp_path / "site/tutorials/rule.html").read_text("utf-8")
+        assert 'src="rule-1.png"' in tutorial
+        assert "[0.0009999" in tutorial
+        assert 'href="compare.html"' in (tmp_path / "site/tutorials/first.html").read_text("utf-8")
+        for name in ("rule-1.png", "rule.ipynb"):
+            assert (tmp_path / "site/tutorials" / name).stat().st_size
+        found = json.loads((tmp_path / "site/search/search_index.json").read_text("utf-8"))
+        places = {page["location"] for page in found["docs"]}
+        assert {"sharing.html", "tutorials/rule.html#why-it-fails"} <= places
 
 
 def test_the_glossary_is_sorted_and_linked():
