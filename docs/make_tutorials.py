@@ -39,8 +39,13 @@ def tidy(book: nbformat.NotebookNode) -> None:
     for cell in book.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            # Warnings of this machine.
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            # Warnings, which depend on the machine and on what was compiled before.
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.get("name") != "stderr"
+                and not output.get("text", "").startswith("WARNING:tensorflow")
+            ]
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     # The text would be the object's address.
