@@ -7,7 +7,7 @@ RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 # It is compared in another way: docs/learned-muon.md.
 TRAINED = $(RECIPES) learned-muon
 
-.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators lint clean
+.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators tutorials lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -40,6 +40,10 @@ smoke: dist
 # python -m http.server -d site
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Runs the notebooks of docs/tutorials and keeps their outputs: one to three minutes each.
+tutorials: $(VENV)/docs
+	$(BIN)/python docs/make_tutorials.py
 
 $(VENV)/docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

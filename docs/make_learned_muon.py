@@ -65,10 +65,10 @@ def numbers() -> str:
     vectors = optimizer.step_size * ADAM_MULTIPLIER * math.exp(SPEED * found.vector_size)
     rows += [
         "",
-        f"The decay of the momentum is {m:.2f} (it started at {MOMENTUM}), that of the second moment",
-        f"{v:.3f} ({RMS}), and that of the factored one {factored:.3f} ({FACTORED}). At a learning",
-        f"rate of 1 a matrix changes by {size:.3f}, in root mean square, and Adam moves vectors with",
-        f"a rate of {vectors:.3f}.",
+        f"The decay of the momentum is {m:.2f} (it started at {MOMENTUM}), that of the second",
+        f"moment {v:.3f} ({RMS}), and that of the factored one {factored:.3f} ({FACTORED}). At a",
+        f"learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and Adam moves",
+        f"vectors with a rate of {vectors:.3f}.",
     ]
     return "\n".join(rows)
 

@@ -23,6 +23,8 @@ def main(directories: list[str]) -> None:
         config = run.read_config()
         l2o.load(directory).save(SHIPPED / name, about(name, config))
         (SHIPPED / name / "card.md").write_text(card(name, run, config), "utf-8")
+        # The card that is to be filled in.
+        (SHIPPED / name / "README.md").unlink()
         print(f"{name}: {l2o.pretrained()[name]}")
 
 

@@ -1,5 +1,6 @@
 """What holds for every page: its examples are tested, its links lead somewhere."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,9 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
 )
 # Each of them is run by the tests of that page.
 WITH_EXAMPLES = {
-    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/training.md", "docs/learned-muon.md",
+    "README.md", "CONTRIBUTING.md", "docs/evaluation.md", "docs/keras.md", "docs/other-tools.md",
+    "docs/sharing.md", "docs/training.md",
+    "docs/learned-muon.md",
 }  # fmt: skip
 
 
@@ -23,7 +26,7 @@ def test_every_page_with_examples_is_run():
     assert {page for page in PAGES if blocks(page)} == WITH_EXAMPLES
     tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     for page in WITH_EXAMPLES:
-        assert f'run("{page}")' in tests
+        assert f'run("{page}")' in tests or f'blocks("{page}")' in tests
 
 
 @pytest.mark.parametrize("page", sorted(WITH_EXAMPLES))
@@ -97,6 +100,16 @@ def test_the_site_is_built_strictly(damage, tmp_path):
         reference = (tmp_path / "site/reference/l2o.html").read_text("utf-8")
         assert "DMOptimizer" in reference
         assert "Loads a trained optimizer" in reference
+        # A notebook is a page, with its plots and what it has printed.
+        tutorial = (tmp_path / "site/tutorials/rule.html").read_text("utf-8")
+        assert 'src="rule-1.png"' in tutorial
+        assert "[0.0009999" in tutorial
+        assert 'href="compare.html"' in (tmp_path / "site/tutorials/first.html").read_text("utf-8")
+        for name in ("rule-1.png", "rule.ipynb"):
+            assert (tmp_path / "site/tutorials" / name).stat().st_size
+        found = json.loads((tmp_path / "site/search/search_index.json").read_text("utf-8"))
+        places = {page["location"] for page in found["docs"]}
+        assert {"sharing.html", "tutorials/rule.html#why-it-fails"} <= places
 
 
 def test_the_glossary_is_sorted_and_linked():

@@ -1,8 +1,10 @@
-"""Pages of the site that are no files in docs/, and links between all of them."""
+"""Pages of the site that are no Markdown files in docs/, and links between all of them."""
 
 from __future__ import annotations
 
 import ast
+import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,12 @@ MOVED = {
         for path in sorted(ROOT.glob("l2o/weights/*/card.md"))
     },
 }
-PLACES = {file: page for page, file in MOVED.items()}
+# Notebooks, which were run before: `make tutorials`.
+BOOKS = {
+    f"tutorials/{path.stem}.md": path.relative_to(ROOT).as_posix()
+    for path in sorted(ROOT.glob("docs/tutorials/*.ipynb"))
+}
+PLACES = {file: page for page, file in {**MOVED, **BOOKS}.items()}
 # Packages whose public names have a page, and where the names are listed.
 REFERENCE = {
     "l2o": "l2o.api",
@@ -38,6 +45,11 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     for page, file in MOVED.items():
         text = (ROOT / file).read_text("utf-8")
         files.append(File.generated(config, page, content=text))
+    for page, file in BOOKS.items():
+        text, pictures = notebook(json.loads((ROOT / file).read_text("utf-8")), Path(file).stem)
+        files.append(File.generated(config, page, content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=content))
     listed: set[str] = set()
     for package, source in REFERENCE.items():
         names = [name for name in public(source) if name not in listed]
@@ -53,14 +65,46 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
     here = Path(MOVED.get(at, f"docs/{at}")).parent
 
     def moved(match: re.Match[str]) -> str:
-        target, hash_, anchor = match[1].partition("#")
+        target, hash_, anchor = (match[1] or "").partition("#")
         if not target or ":" in target:
             return match[0]
         file = (ROOT / here / target).resolve().relative_to(ROOT).as_posix()
         place = PLACES.get(file, file.removeprefix("docs/"))
         return f"]({'../' * at.count('/')}{place}{hash_}{anchor})"
 
-    return re.sub(r"\]\(([^)\s]+)\)", moved, markdown)
+    # Code may have `](` too.
+    return re.sub(r"^```.*?^```$|\]\(([^)\s]+)\)", moved, markdown, flags=re.DOTALL | re.MULTILINE)
+
+
+def notebook(book: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
+    """Returns a notebook as Markdown, and its pictures by file name.
+
+    Args:
+        book: The notebook, as its file has it.
+        name: Of the file, without a suffix.
+    """
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = f"{name}-{len(pictures) + 1}.png"
+                pictures[picture] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![The plot that the code above makes]({picture})")
+            else:
+                text = "".join(output.get("text", data.get("text/plain", ""))).rstrip()
+                parts.append(f"```{{.text .output}}\n{text}\n```")
+    heading, rest = parts[0].split("\n", 1)
+    # A link in Markdown would lead to this page.
+    link = f'<a href="{name}.ipynb" download>download it</a>'
+    about = f"*This page is a notebook: {link} and run it.*"
+    return "\n\n".join([heading, about, rest.strip(), *parts[1:]]) + "\n", pictures
 
 
 def public(module: str) -> list[str]:

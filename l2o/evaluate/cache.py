@@ -24,6 +24,7 @@ UNRELATED = {
     "config", "__init__.py", "__main__.py", "api.py", "errors.py", "listing.py", "progress.py",
     "registry.py", "shell.py", "signals.py", "starting.py", "version.py",
     "problems/contract.py", "problems/decoded.py",
+    "optimizer/card.py", "optimizer/hub.py",
     "disk/__init__.py", "disk/caching.py", "disk/files.py", "disk/packing.py",
     "evaluate/__init__.py", "evaluate/aggregate.py", "evaluate/cache.py", "evaluate/comparison.py",
     "evaluate/evaluation.py", "evaluate/metrics.py", "evaluate/protocol.py", "evaluate/session.py",

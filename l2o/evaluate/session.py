@@ -17,6 +17,7 @@ from l2o.evaluate.protocol import Protocol
 from l2o.evaluate.report import tables
 from l2o.evaluate.report.writing import write
 from l2o.evaluate.suites import FIXED, SUITES, Case, built, resolved
+from l2o.optimizer import hub
 from l2o.problems import PROBLEMS, Problem
 from l2o.progress import Live
 from l2o.shell import step
@@ -44,7 +45,7 @@ def evaluate(request: Request) -> None:
     protocol = request.chosen()
     learned = _load_all(request)
     built, left_out = _built(request, next(iter(learned.values())))
-    place = RunDirectory(request.given[0] if request.output is None else request.output)
+    place = RunDirectory(_place(request.given[0]) if request.output is None else request.output)
     # Made now, so that an error comes before the work.
     place.evaluation_path("")
     cache = Cache(cache_folder())
@@ -76,8 +77,16 @@ def _load_all(request: Request) -> dict[str, Learned]:
     """Returns optimizers by label: the last part of the path, or all of it to tell two apart."""
     given, (period, stage) = request.given, (request.period, request.stage)
     # A path may have bytes that are not text.
-    paths = [os.fsencode(os.path.normpath(text)).decode(errors="replace") for text in given]
-    names = [Path(path).absolute().name or path for path in paths]
+    paths = [
+        text
+        if hub.is_address(text)
+        else os.fsencode(os.path.normpath(text)).decode(errors="replace")
+        for text in given
+    ]
+    names = [
+        _place(text) if hub.is_address(text) else Path(path).absolute().name or path
+        for text, path in zip(given, paths, strict=True)
+    ]
     learned: dict[str, Learned] = {}
     for text, path, short in zip(given, paths, names, strict=True):
         label = short if names.count(short) == 1 else path
@@ -87,9 +96,14 @@ def _load_all(request: Request) -> dict[str, Learned]:
             raise UserError(f"{text} is given twice")
         run = RunDirectory(text)
         optimizer = load(text, period, stage)
-        row = run.find(period, stage) if run.exists() else None
+        row = run.find(period, stage) if not hub.is_address(text) and run.exists() else None
         learned[label] = Learned(text, optimizer, run, row)
     return learned
+
+
+def _place(given: str) -> str:
+    """Returns where to write what is found of an optimizer: where it is, or here."""
+    return hub.name_of(given) if hub.is_address(given) else given
 
 
 def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]], list[str]]:

@@ -14,9 +14,12 @@ from l2o.disk import packing
 from l2o.disk.files import read_regular, write_atomically
 from l2o.disk.packing import seal, unseal
 from l2o.errors import UserError
+from l2o.optimizer.card import card
 
 # Bytes; a larger file is refused.
 LARGEST = 2**32
+# Bytes; a larger card is not one that `write` wrote.
+LARGEST_CARD = 2**20
 
 
 class Saved(NamedTuple):
@@ -75,7 +78,9 @@ def file_of(directory: str | os.PathLike[str]) -> Path:
 
 
 def write(directory: str | os.PathLike[str], saved: Saved) -> None:
-    """Writes an optimizer to one file, completely or not at all.
+    """Writes an optimizer to one file, completely or not at all, and a card beside it.
+
+    Of a README.md that is there, only the part that l2o wrote changes.
 
     Raises:
         UserError: If the directory is that of a run, or cannot be written.
@@ -85,9 +90,36 @@ def write(directory: str | os.PathLike[str], saved: Saved) -> None:
         if path.with_name("config.json").exists():
             raise UserError(f"{directory} is a run directory: choose another one to save to")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # First, so that a crash in between leaves nothing that the next `write` does not mend.
+        _write_card(path.with_name("README.md"), saved)
         write_atomically(path, packed(saved))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _write_card(path: Path, saved: Saved) -> None:
+    # A name may have bytes that are not text. The rest of the path is nobody's business.
+    name = os.fsencode(path.absolute().parent.name).decode(errors="replace")
+    try:
+        before = read_regular(path, LARGEST_CARD).decode()
+    except FileNotFoundError:
+        before = None
+    except (OSError, ValueError):
+        return  # no text, so not a card
+    after = card_of(saved, name, before)
+    if after != before:
+        write_atomically(path, after.encode())
+
+
+def card_of(saved: Saved, source: str, before: str | None = None) -> str:
+    """Returns the card of an optimizer.
+
+    Args:
+        saved: The optimizer.
+        source: The argument with which `l2o.load` finds it.
+        before: As for `card` [None].
+    """
+    return card(saved, digest(saved.kind, saved.weights), source, before)
 
 
 def read(path: str | os.PathLike[str]) -> Saved:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from l2o import seeds
-from l2o.optimizer import learned, saved
+from l2o.optimizer import hub, learned, saved
 from l2o.optimizer.compiling import compiled, in_parts
 from l2o.optimizer.layout import Layout, path_of
 from l2o.optimizer.making import Making, default_name
@@ -145,9 +145,12 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         It does not save what belongs to the training of one model: the optimizer's state
         (`model.save` does), the learning rate and Keras' other options.
 
+        The directory gets `optimizer.npz` and, for people, a card to fill in, `README.md`.
+
         Args:
             directory: Where to write; it is made if it does not exist. A file `optimizer.npz`
-                in it is replaced.
+                in it is replaced. Of a `README.md` in it only the part that an earlier `save` wrote
+                is.
             about: A note to save with it, such as what it was trained on [""].
 
         Raises:
@@ -155,12 +158,45 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             ValueError: If it could not be loaded: the class is not registered with Keras, or
                 an option is not a plain value.
         """
-        weights = self.network.get_weights()
+        saved.write(directory, self._saved(about))
+
+    def push_to_hub(
+        self, name: str, about: str = "", *, card: str | None = None, private: bool = False
+    ) -> str:
+        """Writes what `save` writes to a repository on the Hugging Face Hub, in one commit.
+
+        It needs `huggingface_hub`, and that you have logged in (`hf auth login`).
+
+        Args:
+            name: The repository, `user/name`; it is made if there is none.
+            about: As for `save` [""].
+            card: The text of the card, such as that of the `README.md` that you filled in after
+                `save`; the part of it that `save` wrote is written again. None: the card of the
+                repository, or a new one to fill in [None].
+            private: Whether a repository that is made is private [False].
+
+        Returns:
+            The address of the commit, `hf://user/name@...`: what `l2o.load` finds there never
+            changes.
+
+        Raises:
+            UserError: If the name has another form, or the network, `huggingface_hub` or the
+                permission to write is missing.
+            ValueError: As `save`.
+        """
+        found = self._saved(about)
+
+        def card_after(before: str | None) -> str:
+            return saved.card_of(found, hub.address_of(name), before)
+
+        return hub.push(name, saved.packed(found), card_after, private, card)
+
+    def _saved(self, about: str) -> saved.Saved:
         options, default = self._own_config(), default_name(type(self))
         if default and re.fullmatch(rf"{re.escape(default)}_\d+", self.name):
             # The number says how many were made before it.
             options["name"] = default
-        saved.write(directory, saved.checked(type(self), options, about, weights))
+        return saved.checked(type(self), options, about, self.network.get_weights())
 
     # Keras' contract.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l2o.errors import UserError
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, saved
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, hub, saved
 from l2o.options import options_of
 from l2o.shell import directory_option, step
 from l2o.train.build import optimizer_of, set_learned_weights, untrained
@@ -26,8 +26,10 @@ def load(
     """Loads a trained optimizer, ready for `model.compile(optimizer=...)`.
 
     Args:
-        directory: A run directory, a directory that `optimizer.save` has written, or a name
-            that `pretrained` lists. A directory of that name comes first.
+        directory: A run directory, a directory that `optimizer.save` has written, a name that
+            `pretrained` lists, or `hf://user/name` for what `optimizer.push_to_hub` has written.
+            A directory of a name comes first. `hf://user/name@revision` is what a branch, tag or
+            commit has; a commit never changes.
         period: The period of a run; None: the one with the best validation loss [None].
         stage: The stage of the period, if the strategy has stages [None].
         **keras_options: Arguments of `keras.optimizers.Optimizer`: `learning_rate`, which
@@ -37,22 +39,25 @@ def load(
         A new optimizer with the learned weights.
 
     Raises:
-        UserError: If there is no such optimizer or period, a file is damaged, or an option
-            belongs to the learned rule.
+        UserError: If there is no such optimizer or period, a file is damaged, an option belongs
+            to the learned rule, or the Hub cannot be reached.
         ValueError: If Keras refuses one of its options.
     """
-    path = Path(directory)
-    run = RunDirectory(path)
-    if run.exists():
+    remote = hub.is_address(directory)
+    run = RunDirectory(directory)
+    if not remote and run.exists():
         config = resolve_config(run.read_config())
         optimizer = untrained(OPTIMIZERS.find(config["constructor"]), config["network"])
         load_weights(optimizer, run, period, stage)
     else:
-        if not os.path.exists(saved.file_of(path)):
+        path = Path(directory)
+        if not remote and not os.path.exists(saved.file_of(path)):
             path = _shipped(directory)
         if (period, stage) != (None, None):
             raise UserError(f"{directory} is a saved optimizer: it has no periods and no stages")
-        optimizer = optimizer_of(saved.read(path), saved.file_of(path))
+        if remote:
+            path = hub.fetch(str(directory))
+        optimizer = optimizer_of(saved.read(path), directory if remote else saved.file_of(path))
     if not keras_options:
         return optimizer
     for name in keras_options:

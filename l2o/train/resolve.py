@@ -40,10 +40,10 @@ def job(
         directory: The directory of the run ["weights"].
         seed: Names every random draw of the run [0].
         initial_weights: The learned weights to start from, in place of random ones: a run
-            directory, which stands for its best period, what `optimizer.save` wrote, or a
-            name that `l2o.pretrained()` lists. Their class and shapes have to be those of this
-            run. Its other network options may differ from those that they were trained with
-            [None].
+            directory, which stands for its best period, what `optimizer.save` wrote, a name that
+            `l2o.pretrained()` lists, or `hf://user/name`. Their class and shapes have to be those
+            of this run. Its other network options may differ from those that they were trained
+            with [None].
         initial_weights_sha256: The SHA-256 of these weights; others are refused. A run writes
             it into its `config.json` [None].
         constructor: The learned optimizer ["DM"].

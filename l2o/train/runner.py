@@ -68,22 +68,28 @@ class Runner:
     def train(
         self,
         progress: Progress | None = None,
-        on_period: Callable[[Sequence[Row]], None] | None = None,
+        on_period: Callable[[dict[str, Any]], object] | None = None,
     ) -> list[Row]:
         """Trains until the plan ends, starting after the last complete period on disk.
 
         Args:
             progress: Receives a line for each unroll and each period [None].
-            on_period: Called with all rows after each period [None].
+            on_period: Called after each period with a dict: `directory`, that of the run or None;
+                `number`, how many periods are done, over all stages; and the period's row of
+                summary.csv by column, where None stands for an empty field. Only the chief calls
+                it. The period is on disk by then: if it raises, training stops, and the same
+                program goes on after that period [None].
 
         Returns:
             All rows of the run.
 
         Raises:
             UserError: If the run directory cannot be read or written, if its periods were
-                trained with another training, strategy or seed, or if a period dropped too
-                many unrolls.
+                trained with another training, strategy or seed, if a period dropped too many
+                unrolls, or if `on_period` cannot be called.
         """
+        if not (on_period is None or callable(on_period)):
+            raise UserError(f"expected a callable; got {on_period!r}", "on_period")
         with ExitStack() as stack:
             self._on_chief(lambda run: stack.enter_context(run.locked()))
             self._on_chief(self._check_account)
@@ -124,7 +130,7 @@ class Runner:
         self,
         rows: list[Row],
         progress: Progress,
-        on_period: Callable[[Sequence[Row]], None] | None,
+        on_period: Callable[[dict[str, Any]], object] | None,
     ) -> str:
         """Appends each new period to `rows`; returns why the run ended."""
         self._check_dropped(rows)
@@ -136,8 +142,9 @@ class Runner:
             rows.append(row)
             self._log("period", row, time.monotonic() - start)
             progress.line(describe(row))
-            if on_period:
-                on_period(rows)
+            if on_period and self.training.replicas.is_chief:
+                directory = str(self.run.path) if self.run else None
+                on_period({"directory": directory, "number": len(rows), **row._asdict()})
             self._check_dropped(rows)
         progress.end(f"finished: {period.reason}")
         return period.reason

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from l2o.errors import UserError, nearest
-from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, learned, saved
+from l2o.optimizer import OPTIMIZERS, TrainableOptimizer, hub, learned, saved
 from l2o.optimizer.saved import Saved
 from l2o.options import resolve, to_json
 from l2o.train.resolve import resolve_config
@@ -93,12 +93,14 @@ def find(source: str) -> Saved:
     """Reads a trained optimizer.
 
     Args:
-        source: A run directory, which stands for its best period, what `optimizer.save` wrote, or
-            a name of `shipped_names`. A directory of that name comes first.
+        source: A run directory, which stands for its best period, what `optimizer.save` wrote, a
+            name of `shipped_names`, or `hf://user/name`. A directory of a name comes first.
 
     Raises:
         UserError: If there is none, or it cannot be read.
     """
+    if hub.is_address(source):
+        return saved.read(hub.fetch(source))
     path, run = Path(source), RunDirectory(source)
     if run.exists():
         return _of_run(run)

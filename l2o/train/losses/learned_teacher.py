@@ -23,7 +23,7 @@ def config(directory: Directory | None = None, sha256: SHA256 | None = None) -> 
 
     Args:
         directory: What `l2o.load` takes: a run directory, which stands for its best period, what
-            `optimizer.save` wrote, or a name that `l2o.pretrained()` lists.
+            `optimizer.save` wrote, a name that `l2o.pretrained()` lists, or `hf://user/name`.
         sha256: The SHA-256 of what it has learned and of its options; another teacher is refused.
             A run writes it into its `config.json` [None].
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -41,22 +42,28 @@ class Board:
             UserError: If the folder cannot be written.
         """
         if not self._folder.exists():
-            for k in range(len(rows)):
-                self._write(rows[: k + 1])
+            for step, row in enumerate(rows):
+                self._write(step, row._asdict())
 
-    def period(self, rows: Sequence[Row]) -> None:
-        """Writes the last row and the current weights under its number.
+    def period(self, period: Mapping[str, Any]) -> None:
+        """Writes a period and the current weights; `Runner.train` calls it.
+
+        Args:
+            period: What `on_period` is called with.
 
         Raises:
             UserError: If the folder cannot be written.
         """
-        self._write(rows, self._network.trainable_variables)
+        row = {name: period[name] for name in Row._fields}
+        self._write(period["number"] - 1, row, self._network.trainable_variables)
 
-    def _write(self, rows: Sequence[Row], weights: Sequence[keras.Variable] = ()) -> None:
+    def _write(
+        self, step: int, row: Mapping[str, Any], weights: Sequence[keras.Variable] = ()
+    ) -> None:
         try:
             self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
-            with self._writer.as_default(step=len(rows) - 1):
-                for name, value in rows[-1]._asdict().items():
+            with self._writer.as_default(step=step):
+                for name, value in row.items():
                     if value is not None and name != "period":
                         tf.summary.scalar(name, value)
                 for weight in weights:
