@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
 
 NAIVE = "naive-DM"
-OPTIMIZERS = (*common.LEARNED, NAIVE, "Adam", "SGD")
+OPTIMIZERS = (*common.LEARNED, NAIVE, "Adam", "AdamW", "Muon", "SGD")
 HIDDEN_LAYERS = {
     15910: (20,),
     269322: (256, 256),
@@ -56,6 +56,8 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
         optimizer = {
             NAIVE: NaiveDM,
             "Adam": lambda: keras.optimizers.Adam(1e-3),
+            "AdamW": lambda: keras.optimizers.AdamW(1e-3),
+            "Muon": lambda: keras.optimizers.Muon(1e-3),
             "SGD": lambda: keras.optimizers.SGD(1e-2),
         }[name]()
     model = keras.Sequential(
