@@ -39,7 +39,7 @@ def main(folder: str) -> None:
     fill({"learned": numbers(), **made}, PAGE)
     about = CARD.read_text("utf-8").split("\n## Results")[0]
     results = "\n".join(f"### Suite {name}\n\n{text}\n" for name, text in made.items())
-    CARD.write_text(f"{about}\n{RESULTS}\n{results}", "utf-8")
+    CARD.write_text(f"{about}\n{RESULTS}\n{results}{LIMITS}", "utf-8")
 
 
 RESULTS = """## Results
@@ -49,6 +49,16 @@ rate is tuned for each problem. A ratio is the mean loss over seeds that neither
 meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
 interval.
 docs/learned-muon.md says more, and where it loses.
+"""
+
+
+LIMITS = """
+## Limits
+
+* It loses to the best baseline on regression, and in test loss on long trainings of small models.
+* It was trained on classifiers, with a schedule that warms up and falls to 0. Without such a
+  schedule it was not measured.
+* One seed of the meta-training was evaluated.
 """
 
 

@@ -1,8 +1,23 @@
 """The example of docs/learned-muon.md works as it stands there."""
 
-from tests.pages import run
+import re
+
+from l2o.evaluate.suites import SUITES
+from l2o.train.loading import SHIPPED
+from tests.pages import ROOT, run
+
+PAGE = (ROOT / "docs/learned-muon.md").read_text("utf-8")
+CARD = (SHIPPED / "learned-muon/card.md").read_text("utf-8")
 
 
 def test_the_example_learns():
     (names,) = run("docs/learned-muon.md")
     assert names["history"].history["val_accuracy"][-1] > 0.9
+
+
+def test_its_table_has_all_problems_and_the_card_says_the_same():
+    (table,) = re.findall(r"<!-- modern -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
+    rows = [row.split(" | ") for row in table.splitlines()[2:14]]
+    expected = [(f"| {c.name}", f"{c.steps:,}") for c in SUITES.entries["modern"]("", {}, 100)]
+    assert [(row[0], row[1]) for row in rows] == expected
+    assert table in CARD

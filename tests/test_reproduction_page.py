@@ -18,6 +18,9 @@ PAGE = (DOCS / "reproduction.md").read_text("utf-8")
 ABLATIONS = runpy.run_path(str(DOCS / "make_ablations.py"))
 TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
 
+# learned-muon has a page of its own.
+NAMES = sorted(set(l2o.pretrained()) - {"learned-muon"})
+
 
 def test_every_training_command_is_one():
     commands = re.findall(r"^\s*l2o train (.*)$", PAGE, re.M)
@@ -30,9 +33,9 @@ def test_every_training_command_is_one():
 
 # Nothing is reported on the others yet.
 @pytest.mark.parametrize("suite", sorted(set(SUITES.entries) - FIXED))
-def test_the_table_of_a_suite_has_its_problems_and_all_that_come_with_l2o(suite):
+def test_the_table_of_a_suite_has_its_problems_and_its_optimizers(suite):
     head, _, *rows = TABLES[suite].splitlines()
-    assert head == f"| problem | steps | {' | '.join(sorted(l2o.pretrained()))} | best baseline |"
+    assert head == f"| problem | steps | {' | '.join(NAMES)} | best baseline |"
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
     expected = [(case.name, f"{case.steps:,}") for case in SUITES.entries[suite]("base", {}, 100)]
     assert [(name, steps) for name, steps, *_ in cells] == expected
@@ -51,7 +54,7 @@ def test_every_ablation_can_be_trained_and_is_in_its_table(name):
     assert head == f"| problem | steps | {' | '.join(runs)} | best baseline |"
 
 
-@pytest.mark.parametrize("name", sorted(l2o.pretrained()))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_card_says_what_the_page_says(name):
     card = (SHIPPED / name / "card.md").read_text("utf-8")
     rows = 0

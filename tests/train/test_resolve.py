@@ -106,7 +106,11 @@ def test_a_resolved_config_is_complete_and_resolves_to_itself():
         (["num_periods=5"], ["num_periods:", "mean strategy/num_periods?"]),
         (
             ["constructor=RNProp"],
-            ["constructor:", "mean RNNProp?", "DM, RNNProp, ScaleBasic, ScaleHierarchical"],
+            [
+                "constructor:",
+                "mean RNNProp?",
+                "DM, LearnedMuon, RNNProp, ScaleBasic, ScaleHierarchical",
+            ],
         ),
         (["strategy_constructor=Simpel"], ["strategy_constructor:", "mean Simple?"]),
         (["problems/0/target=mlp"], ["problems/0/target:", "mlp_classifier"]),
