@@ -56,8 +56,8 @@ LIMITS = """
 ## Limits
 
 * It loses to the best baseline on regression, and in test loss on long trainings of small models.
-* It was trained on classifiers, with a schedule that warms up and falls to 0. Without such a
-  schedule it was not measured.
+* It was trained on classifiers, with a schedule that warms up and falls to 0. With a constant
+  learning rate it was measured on one problem only.
 * One seed of the meta-training was evaluated.
 """
 
@@ -66,8 +66,12 @@ def numbers() -> str:
     """Returns what the optimizer has learned, as a table."""
     optimizer = l2o.load(NAME)
     found = optimizer.network.learned()
-    rows = ["| weight of | the gradient | its momentum |", "|---|---|---|"]
-    scales = ("as it is", "by its second moment", "by its factored second moment")
+    rows = ["| weights | gradient | momentum |", "|---|---|---|"]
+    scales = (
+        "as they are",
+        "divided by the root of the second moment",
+        "divided by the root of the factored second moment",
+    )
     for scale, (gradient, momentum) in zip(scales, found.mixture.numpy(), strict=True):
         rows.append(f"| {scale} | {gradient:.2f} | {momentum:.2f} |")
     m, v, factored = (float(np.squeeze(decay)) for decay in found.decays)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from l2o.optimizer import equations
+from l2o.optimizer.routes import Predicate
+
+State = TypeVar("State")
 
 
 class AdamState(NamedTuple):
@@ -22,6 +25,28 @@ def zero_adam(shape: Sequence[int], dtype: tf.DType) -> AdamState:
     """Returns the state of a tensor before the first step."""
     zeros = tf.zeros(shape, dtype)
     return AdamState(zeros, zeros, tf.zeros([], tf.int64))
+
+
+def zero_states(
+    params: Sequence[Any],
+    takes_adam: Predicate,
+    dtype: tf.DType,
+    other: Callable[[Sequence[int]], State],
+) -> tuple[State | AdamState, ...]:
+    """Returns the state of each tensor before the first step.
+
+    Args:
+        params: See `TrainableOptimizer.initial_state`.
+        takes_adam: Whether a tensor takes steps of Adam. A tensor without a name has the path "".
+        dtype: Of the states of Adam.
+        other: Returns the state of a tensor that does not, by its shape.
+    """
+
+    def start(p: Any) -> State | AdamState:
+        path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
+        return zero_adam(p.shape, dtype) if takes_adam(path, tuple(p.shape)) else other(p.shape)
+
+    return tuple(start(p) for p in params)
 
 
 def adam(

@@ -18,11 +18,11 @@ from l2o.optimizer.accumulators import (
     over_rms,
     zero_averages,
 )
-from l2o.optimizer.adam import AdamState, adam, zero_adam
+from l2o.optimizer.adam import AdamState, adam, zero_states
 from l2o.optimizer.compiling import part
 from l2o.optimizer.mlp import CoordinatewiseMLP, is_large
 from l2o.optimizer.partial import AnyPlace, own_places
-from l2o.optimizer.routes import Routes, is_embedding, is_named, routes
+from l2o.optimizer.routes import Routes, is_chosen, is_embedding, routes
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import Count, Decay, Decays, Epsilon, LearningRate, Name, NonNegative, Positive
 
@@ -166,23 +166,15 @@ class Celo2Optimizer(TrainableOptimizer):
         return routes(model, way)
 
     def _takes_adam(self, path: str, shape: tuple[int, ...]) -> bool:
-        if self.adam_for is None:
-            return self.adam_for_vectors and (len(shape) < 2 or is_embedding(path))
-        if callable(self.adam_for):
-            return self.adam_for(path, shape)
-        return is_named(path, self.adam_for)
+        default = self.adam_for_vectors and (len(shape) < 2 or is_embedding(path))
+        return is_chosen(self.adam_for, path, shape, default)
 
     def initial_state(self, params: Sequence[Any], seed: int = 0) -> Celo2State:
         """See `TrainableOptimizer.initial_state`."""
         dtype = self.network.compute_dtype
-
-        def start(p: Any) -> Averages | AdamState:
-            path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
-            if self._takes_adam(path, tuple(p.shape)):
-                return zero_adam(p.shape, dtype)
-            return zero_averages(p.shape, dtype)
-
-        return tuple(start(p) for p in params)
+        return zero_states(
+            params, self._takes_adam, dtype, lambda shape: zero_averages(shape, dtype)
+        )
 
     def update(
         self, params: Sequence[tf.Tensor], grads: Sequence[tf.Tensor], state: Celo2State

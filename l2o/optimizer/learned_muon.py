@@ -19,11 +19,11 @@ from l2o.optimizer.accumulators import (
     over_rms,
     zero_averages,
 )
-from l2o.optimizer.adam import AdamState, adam, zero_adam
+from l2o.optimizer.adam import AdamState, adam, zero_states
 from l2o.optimizer.compiling import part
 from l2o.optimizer.mlp import is_large
 from l2o.optimizer.partial import AnyPlace, own_places
-from l2o.optimizer.routes import Routes, is_embedding, is_named, routes
+from l2o.optimizer.routes import Routes, is_chosen, is_embedding, routes
 from l2o.optimizer.trainable import TrainableOptimizer
 from l2o.options import LearningRate, Name, Positive
 
@@ -42,9 +42,10 @@ LARGEST_GRADIENT = 1e15
 
 
 class Learned(NamedTuple):
-    """What is learned, ready for use.
+    """What is learned, as the rule uses it.
 
-    mixture: [3, 2], weights of directions; a row for each scale, for the gradient and the momentum.
+    mixture: [3, 2], the weights w of the directions. A row is a scale; its columns are the gradient
+        and the momentum.
     decays: Those of m [1], of v, and of row and col [1].
     size: Scalar, c.
     vector_size: Scalar, c_v.
@@ -82,9 +83,9 @@ class LearnedMuonOptimizer(TrainableOptimizer):
 
         decay = sigmoid(logit(start) + 2 theta)
 
-    The starts are 0.9 for m, 0.95 for v, and 0.99 for row and col. All learned numbers start at 0,
-    but for the weight 1 of m. So the rule starts as Muon without Nesterov's
-    momentum, each of whose changes has a root mean square of `step_size`.
+    The starts are 0.9 for m, 0.95 for v, and 0.99 for row and col. The weight of m
+    starts at 1, and all other learned numbers start at 0. So the rule starts as Muon without
+    Nesterov's momentum. Each change of a matrix then has a root mean square of `step_size`.
 
     Args:
         learning_rate: See `TrainableOptimizer` [1.0].
@@ -125,31 +126,22 @@ class LearnedMuonOptimizer(TrainableOptimizer):
         return routes(model, way)
 
     def _takes_adam(self, path: str, shape: tuple[int, ...]) -> bool:
-        if len(shape) < 2:
-            return True
-        if self.adam_for is None:
-            return is_embedding(path)
-        if callable(self.adam_for):
-            return self.adam_for(path, shape)
-        return is_named(path, self.adam_for)
+        return len(shape) < 2 or is_chosen(self.adam_for, path, shape, is_embedding(path))
 
     def initial_state(self, params: Sequence[Any], seed: int = 0) -> LearnedMuonState:
         """See `TrainableOptimizer.initial_state`."""
         dtype = self.network.compute_dtype
-
-        def start(p: Any) -> Averages | AdamState:
-            path = (p.name or "") if isinstance(p, tf.TensorSpec) else ""
-            if self._takes_adam(path, tuple(p.shape)):
-                return zero_adam(p.shape, dtype)
-            return zero_averages(p.shape, dtype, momenta=1, factored=1)
-
-        return tuple(start(p) for p in params)
+        return zero_states(
+            params,
+            self._takes_adam,
+            dtype,
+            lambda shape: zero_averages(shape, dtype, momenta=1, factored=1),
+        )
 
     def update(
         self, params: Sequence[tf.Tensor], grads: Sequence[tf.Tensor], state: LearnedMuonState
     ) -> tuple[list[tf.Tensor], LearnedMuonState]:
         """See `TrainableOptimizer.update`."""
-        # The same for all tensors, and read once.
         learned = self.network.learned()
         done = [self._step(*one, learned) for one in zip(grads, state, strict=True)]
         deltas = [tf.cast(s, p.dtype) for (s, _), p in zip(done, params, strict=True)]
@@ -185,9 +177,9 @@ class LearnedMuonOptimizer(TrainableOptimizer):
     def _mixture(
         self, g: tf.Tensor, new: Averages, inverses: list[tf.Tensor], learned: Learned
     ) -> tf.Tensor:
-        weights = tf.unstack(tf.reshape(learned.mixture, [-1]))
-        groups = zip(weights, directions(g, new), inverses, strict=True)
-        return tf.add_n([w * inverse * x for w, x, inverse in groups])[0]
+        w = tf.unstack(tf.reshape(learned.mixture, [-1]))
+        terms = zip(w, inverses, directions(g, new), strict=True)
+        return tf.add_n([w_i * inverse * x for w_i, inverse, x in terms])[0]
 
     @part
     def _delta(self, s: tf.Tensor, learned: Learned) -> tf.Tensor:
@@ -222,7 +214,6 @@ class Mixture(keras.layers.Layer):
             ("vector_size", ()),
         ):
             setattr(self, name, self.add_weight(shape, "zeros", dtype=dtype, name=name))
-        # The momentum as it is.
         self.mixture.assign([[0.0, 1.0]] + [[0.0] * HORIZONS] * (SCALES - 1))
         self.built = True
 
@@ -252,7 +243,7 @@ def directions(g: tf.Tensor, averages: Averages) -> list[tf.Tensor]:
         averages: The averages after this gradient.
 
     Returns:
-        For each scale, [1, ...] of the gradient and of the momentum.
+        Six arrays [1, ...], in the order of x in `LearnedMuonOptimizer`.
     """
     m, v, factored = averages
     assert isinstance(factored, Factored)

@@ -47,6 +47,22 @@ def routes(model: Any, way: Callable[[str, tuple[int, ...]], str]) -> Routes:
     return Routes(Route(path, shape, way(path, shape)) for path, shape in found)
 
 
+def is_chosen(
+    choice: Sequence[str] | Predicate | None, path: str, shape: tuple[int, ...], default: bool
+) -> bool:
+    """Returns whether a user has chosen a variable.
+
+    Args:
+        choice: Names, see `is_named`, or a function of path and shape.
+        path: The variable's.
+        shape: The variable's.
+        default: What is returned if `choice` is None.
+    """
+    if choice is None:
+        return default
+    return choice(path, shape) if callable(choice) else is_named(path, choice)
+
+
 def is_named(path: str, names: Sequence[str]) -> bool:
     """Returns whether one of the names is a part of a path: `dense`, `dense/kernel` or `kernel`."""
     return any(f"/{name.strip('/')}/" in f"/{path}/" for name in names)
