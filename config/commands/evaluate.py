@@ -56,6 +56,13 @@ def _add_protocol(parser: Parser) -> None:
         "always one",
     )
     group.add_argument("--tuning-seeds", type=positive, help="models for each setting [--seeds]")
+    group.add_argument(
+        "--tune-for",
+        dest="tuned_for",
+        metavar="LOSS",
+        help="what tuning minimises: training, or validation (on a fifth of the training examples, "
+        "held out) [training]",
+    )
 
 
 def work(parser: Parser, args: argparse.Namespace) -> None:

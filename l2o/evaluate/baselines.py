@@ -89,6 +89,7 @@ def tune(
     seeds: Sequence[int],
     numbers: Sequence[int] = RATES,
     on_steps: Callable[[int, float], None] | None = None,
+    measure: str = "train_loss",
 ) -> dict[float, float]:
     """Runs an optimizer at each rate of a grid that grows until the best rate is inside it.
 
@@ -99,16 +100,17 @@ def tune(
         seeds: Seeds that the scores do not use.
         numbers: The rates that the grid starts with, see `rate` [those of a baseline].
         on_steps: As for `run` [None].
+        measure: The loss that chooses the rate, "train_loss" or "test_loss" ["train_loss"].
 
     Returns:
-        The mean final training loss by learning rate, ascending; not finite if a model
-        diverged. See `best_rate`.
+        The mean final loss by learning rate, ascending; not finite if a model diverged. See
+        `best_rate`.
     """
     found: dict[int, float] = {}
     due = list(numbers)
     while due:
         runs = sweep(problem, create, [rate(k) for k in due], steps, seeds, on_steps)
-        found.update({k: float(np.mean(runs[rate(k)].train_loss)) for k in due})
+        found.update({k: float(np.mean(getattr(runs[rate(k)], measure))) for k in due})
         due = _missing(found)
     return {rate(k): found[k] for k in sorted(found)}
 

@@ -25,6 +25,7 @@ from l2o.evaluate.suites import Case
 from l2o.evaluate.timing import relative_times
 from l2o.optimizer import TrainableOptimizer
 from l2o.problems import KerasProblem, Problem
+from l2o.problems.held_out import with_validation_split
 
 # Number of steps whose updates a report shows.
 PROBED_STEPS = 100
@@ -38,8 +39,9 @@ class Entry(NamedTuple):
     """The results of an optimizer on a problem.
 
     run: Its run on the scored seeds.
-    rates: The mean final training loss on the tuning seeds, by learning rate (at the best weight
-        decay, if that is tuned too); None for a learned optimizer that is not tuned.
+    rates: The mean final loss that tuning minimises, on the tuning seeds, by learning rate (at
+        the best weight decay, if that is tuned too); None for a learned optimizer that is not
+        tuned.
     time: Wall-clock time of a step of one model, relative to that of Adam; NaN if it diverged.
     weight_decays: `rates` by weight decay; empty if only the learning rate is tuned.
     """
@@ -136,6 +138,10 @@ def compare(
     score = range(seeds)
     tuning = range(TUNING_SEEDS, TUNING_SEEDS + (protocol.tuning_seeds or seeds))
     schedule = SCHEDULES.find(protocol.schedule)
+    whose, measure, chosen_by = problem, "train_loss", {}
+    if protocol.tuned_for == "validation" and isinstance(problem, KerasProblem):
+        whose, measure = with_validation_split(problem), "test_loss"
+        chosen_by = {"for": "validation"}
 
     def told(label: str) -> Callable[[int, float], None] | None:
         return None if on_steps is None else lambda count, loss: on_steps(label, count, loss)
@@ -154,11 +160,16 @@ def compare(
         def fresh() -> keras.optimizers.Optimizer:
             return create(schedule(1.0, case.steps))
 
-        key = {"tune": about, "optimizer": _content(fresh()), "seeds": list(tuning)}
+        key = {
+            "tune": about,
+            "optimizer": _content(fresh()),
+            "seeds": list(tuning),
+            **chosen_by,
+        }
         found = cache.get(key)
         if found is None:
             on = told(f"tuning {label}")
-            rates = tune(problem, fresh, case.steps, tuning, numbers, on)
+            rates = tune(whose, fresh, case.steps, tuning, numbers, on, measure)
             found = {"rates": np.array(list(rates)), "means": np.array(list(rates.values()))}
             cache.put(key, found)
         return dict(zip(found["rates"].tolist(), found["means"].tolist(), strict=True))

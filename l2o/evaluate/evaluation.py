@@ -33,7 +33,7 @@ class Request(NamedTuple):
     stage: The stage of that period; None: see `RunDirectory.find`.
     target: Count the steps to this loss; None: to the final loss of the best baseline.
     output: The directory for the report; None: the first of `given`.
-    protocol, baselines, schedule, tune_learned, tuning_seeds: See `protocol_of`.
+    protocol, baselines, schedule, tune_learned, tuning_seeds, tuned_for: See `protocol_of`.
     """
 
     given: Sequence[str]
@@ -51,11 +51,17 @@ class Request(NamedTuple):
     schedule: str | None = None
     tune_learned: bool | None = None
     tuning_seeds: int | None = None
+    tuned_for: str | None = None
 
     def chosen(self) -> Protocol:
         """Returns how optimizers are made comparable."""
         return protocol_of(
-            self.protocol, self.baselines, self.schedule, self.tune_learned, self.tuning_seeds
+            self.protocol,
+            self.baselines,
+            self.schedule,
+            self.tune_learned,
+            self.tuning_seeds,
+            self.tuned_for,
         )
 
     def operands(self) -> list[str]:
@@ -77,6 +83,7 @@ class Request(NamedTuple):
             "--baselines": self.baselines,
             "--schedule": self.schedule,
             "--tuning-seeds": self.tuning_seeds,
+            "--tune-for": self.tuned_for,
         }
         words = self.operands()
         if self.tune_learned is not None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from l2o.errors import UserError
+from l2o.errors import UserError, nearest
 from l2o.evaluate.baselines import BASELINES, Baseline
 from l2o.evaluate.schedules import SCHEDULES
 from l2o.keras_optimizers import KERAS_OPTIMIZERS
 from l2o.registry import Registry
+
+# The loss that tuning minimises. "validation" is that of training examples which the models of the
+# tuning do not train on.
+TUNED_FOR = ("training", "validation")
 
 
 class Protocol(NamedTuple):
@@ -18,12 +22,14 @@ class Protocol(NamedTuple):
     schedule: A name of `SCHEDULES`, for learned optimizers and baselines alike.
     tune_learned: Whether the learning rate of learned optimizers is tuned too.
     tuning_seeds: Number of models that each setting is tuned on; None: as many as are scored.
+    tuned_for: One of `TUNED_FOR`.
     """
 
     baselines: tuple[str, ...] = ("SGD", "Momentum", "RMSprop", "Adam", "AdamW")
     schedule: str = "constant"
     tune_learned: bool = False
     tuning_seeds: int | None = None
+    tuned_for: str = "training"
 
     def chosen(self) -> list[Baseline]:
         """Returns the baselines."""
@@ -50,6 +56,7 @@ def protocol_of(
     schedule: str | None = None,
     tune_learned: bool | None = None,
     tuning_seeds: int | None = None,
+    tuned_for: str | None = None,
 ) -> Protocol:
     """Returns a protocol with what was given instead of its own.
 
@@ -60,9 +67,10 @@ def protocol_of(
         schedule: A registered schedule [that of the protocol].
         tune_learned: See `Protocol` [as the protocol].
         tuning_seeds: See `Protocol` [as the protocol].
+        tuned_for: See `Protocol` [as the protocol].
 
     Raises:
-        UserError: If there is no protocol, schedule or baseline of that name.
+        UserError: If there is no protocol, schedule, baseline or loss of that name.
     """
     protocol = PROTOCOLS.find(name or "default", "--protocol")
     if baselines is not None:
@@ -84,4 +92,12 @@ def protocol_of(
         protocol = protocol._replace(tune_learned=tune_learned)
     if tuning_seeds is not None:
         protocol = protocol._replace(tuning_seeds=tuning_seeds)
+    if tuned_for is not None:
+        if tuned_for not in TUNED_FOR:
+            raise UserError(
+                f"expected {' or '.join(TUNED_FOR)}; got {tuned_for!r}"
+                f"{nearest(tuned_for, TUNED_FOR)}",
+                "--tune-for",
+            )
+        protocol = protocol._replace(tuned_for=tuned_for)
     return protocol

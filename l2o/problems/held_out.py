@@ -1,4 +1,4 @@
-"""Problems that hold out a part of the training examples, to score each update on it."""
+"""Problems that hold out a part of the training examples: for each optimizee, or once for all."""
 
 from __future__ import annotations
 
@@ -46,6 +46,40 @@ def with_held_out(problem: Problem) -> Problem:
         f'{problem.name} has no training examples that can be held out: expected "train", or '
         "only problems that are Keras models, such as mlp_classifier"
     )
+
+
+def with_validation_split(problem: KerasProblem) -> KerasProblem:
+    """Returns a problem that is tested on a part of the training examples, and trained on the rest.
+
+    The part, `HELD_OUT_SHARE` of them, is always the same. The problem's own test split has no use.
+
+    Args:
+        problem: The whole problem.
+
+    Raises:
+        UserError: If a mini-batch is larger than the rest.
+    """
+    train = problem.dataset.train
+    count = round(HELD_OUT_SHARE * train.size)
+    drawn = seeds.generator(0, 0, PART).permutation(train.size)
+    part, rest = (_at(train, np.sort(index)) for index in (drawn[:count], drawn[count:]))
+    if problem.batch_size > rest.size:
+        raise UserError(
+            f"batch_size {problem.batch_size} of {problem.name} is larger than the {rest.size} "
+            f"examples of {problem.dataset.name} that are left beside those for validation: "
+            "expected a smaller batch_size",
+            "batch_size",
+        )
+    made = copy.copy(problem)
+    made.dataset = problem.dataset._replace(train=rest, test=part)
+    made.steps_per_epoch = rest.size // problem.batch_size
+    # What the whole problem keeps of its examples.
+    made.__dict__.pop("_examples", None)
+    return made
+
+
+def _at(split: Any, index: np.ndarray) -> Any:
+    return type(split)(*tf.nest.map_structure(lambda array: array[index], tuple(split)))
 
 
 class PartlyHeldOut(Problem):

@@ -5,8 +5,8 @@ import keras
 from l2o import seeds as seeding
 
 
-def fitted(problem, optimizer, steps, seed):
-    """Losses and final weights of `fit` on what `run` trains a model on."""
+def fitted(problem, optimizer, steps, seed, split=None):
+    """Losses of `fit` on what `run` trains on, and the final one on `split` or all of that."""
     rng = seeding.generator(seed, seeding.EVALUATION)
     model = problem.model(seeding.draw(rng))
     model.compile(optimizer=optimizer, loss=problem.loss)
@@ -22,4 +22,4 @@ def fitted(problem, optimizer, steps, seed):
 
     options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
     model.fit(*examples, batch_size=problem.batch_size, **options)
-    return losses, model.evaluate(*problem.dataset.train.all(), verbose=0)
+    return losses, model.evaluate(*(split or problem.dataset.train).all(), verbose=0)

@@ -12,6 +12,7 @@ from l2o.evaluate.comparison import compare
 from l2o.evaluate.protocol import protocol_of
 from l2o.evaluate.suites import Case, resolved
 from l2o.problems import mlp_classifier
+from l2o.problems.held_out import with_validation_split
 from tests.evaluate.fitting import fitted
 
 STEPS = 8
@@ -22,12 +23,36 @@ def cosine(rate):
     return keras.optimizers.schedules.CosineDecay(rate, STEPS)
 
 
-# It tunes two optimizers.
-@pytest.mark.slow
-def test_tuned_optimizers_end_where_fit_ends(monkeypatch):
+@pytest.fixture
+def untimed(monkeypatch):
     monkeypatch.setattr(
         module, "relative_times", lambda problem, them, unit: dict.fromkeys(them, 1.0)
     )
+
+
+def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untimed):
+    problem = mlp_classifier(**CASE.kwargs)
+    protocol = protocol_of(
+        baselines="Adam", schedule="cosine", tuning_seeds=1, tuned_for="validation"
+    )
+    learned = {"rnnprop": l2o.load("rnnprop-digits")}
+    found = compare(CASE, problem, learned, 1, Cache(None), protocol=protocol)
+    (adam,) = found.baselines.values()
+    part = with_validation_split(problem)
+    for rate, loss in adam.rates.items():
+        optimizer = keras.optimizers.Adam(cosine(rate))
+        _, end = fitted(part, optimizer, STEPS, TUNING_SEEDS, part.dataset.test)
+        np.testing.assert_allclose(loss, end, rtol=1e-3)
+    # The scores are those of models that train on all of them.
+    best = min(adam.rates, key=adam.rates.get)
+    losses, end = fitted(problem, keras.optimizers.Adam(cosine(best)), STEPS, 0)
+    np.testing.assert_allclose(adam.run.losses, [losses], rtol=1e-3)
+    np.testing.assert_allclose(adam.run.train_loss, [end], rtol=1e-3)
+
+
+# It tunes two optimizers.
+@pytest.mark.slow
+def test_tuned_optimizers_end_where_fit_ends(untimed):
     problem = mlp_classifier(**CASE.kwargs)
     protocol = protocol_of(baselines="Adam", schedule="cosine", tune_learned=True, tuning_seeds=1)
     learned = {"rnnprop": l2o.load("rnnprop-digits")}

@@ -200,7 +200,8 @@ def tuning(monkeypatch):
     """The optimizers that are tuned, and how; each is best at 0.3, a weight decay at 0.01."""
     asked = []
 
-    def tune(problem, create, steps, seeds, numbers, on_steps):
+    def tune(problem, create, steps, seeds, numbers, on_steps, measure):
+        assert measure == "train_loss"
         made = create()
         asked.append((made, list(seeds), list(numbers)))
         decay = made.weight_decay

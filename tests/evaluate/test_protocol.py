@@ -7,7 +7,7 @@ from l2o.evaluate.protocol import Protocol, protocol_of
 
 def test_the_default_is_what_it_always_was():
     assert protocol_of() == Protocol(
-        ("SGD", "Momentum", "RMSprop", "Adam", "AdamW"), "constant", False, None
+        ("SGD", "Momentum", "RMSprop", "Adam", "AdamW"), "constant", False, None, "training"
     )
 
 
@@ -18,8 +18,8 @@ def test_tuned_is_short_for_flags_and_flags_override_it():
         tuning_seeds=3,
     )  # fmt: skip
     assert "AdamW2D" in tuned.baselines
-    changed = protocol_of("tuned", "Lion", "cosine", False, 1)
-    assert changed == Protocol(("Lion", "Adam"), "cosine", False, 1)
+    changed = protocol_of("tuned", "Lion", "cosine", False, 1, "validation")
+    assert changed == Protocol(("Lion", "Adam"), "cosine", False, 1, "validation")
 
 
 def test_adam_is_always_one():
@@ -33,6 +33,8 @@ def test_adam_is_always_one():
         ({"name": "tune"}, r"--protocol: .*did you mean tuned\?"),
         ({"schedule": "cosin"}, r"--schedule: .*did you mean cosine\?"),
         ({"baselines": "Adam,Moun"}, r"--baselines: .*'Moun' \(did you mean Muon\?\)"),
+        ({"tuned_for": "test"}, "--tune-for: expected training or validation; got 'test'"),
+        ({"tuned_for": "validatoin"}, r"--tune-for: .* \(did you mean validation\?\)"),
         ({"baselines": "adam"}, "--baselines: no baseline called 'adam'"),
         ({"baselines": ""}, "--baselines: no baseline called ''"),
         ({"baselines": "Adam,Lion,Adam"}, "--baselines: expected each baseline once"),

@@ -14,7 +14,7 @@ from l2o.problems import (
     keras_model,
     keras_problem,
 )
-from l2o.problems.held_out import with_held_out
+from l2o.problems.held_out import with_held_out, with_validation_split
 from l2o.problems.problem import HeldOut
 from tests.problems.models import X, Y, regression
 
@@ -175,3 +175,37 @@ def test_a_mini_batch_may_be_the_whole_part():
     _, held_out = drawn(with_held_out(regressor(batch_size=8)), 0, 0, 3)
     assert len(set(held_out.ravel())) == 8
     assert isinstance(with_held_out(regressor()).stream(0, 0, 1).held_out, HeldOut)
+
+
+@pytest.mark.parametrize("buffer", [16384, 3, 0])
+def test_a_validation_split_takes_from_the_training_examples_only(buffer):
+    whole = regressor(shuffle_buffer=buffer)
+    before = whole.stream(1, 0, 12)
+    # So that it keeps its examples on the device.
+    whole.examples_of(before)
+    made = with_validation_split(whole)
+    rest, part = made.dataset.train, made.dataset.test
+    assert (rest.size, part.size, made.steps_per_epoch) == (32, 8, 8)
+    both = np.concatenate([rest.inputs, part.inputs])
+    given = np.float32(X[:40])
+    assert {tuple(row) for row in both} == {tuple(row) for row in given}
+    for inputs, targets in (rest, part):
+        for row, target in zip(inputs, targets, strict=True):
+            assert target == np.float32(Y[:40][(given == row).all(1)])
+    # Two epochs of mini-batches, as a model sees them.
+    seen, _ = made.examples_of(made.stream(1, 0, 16))
+    assert {tuple(row) for row in seen.numpy().reshape(-1, 3)} == {
+        tuple(row) for row in rest.inputs
+    }
+    again = with_validation_split(regressor(shuffle_buffer=buffer)).dataset.test
+    np.testing.assert_array_equal(again.inputs, part.inputs)
+    np.testing.assert_array_equal(whole.stream(1, 0, 12).indices, before.indices)
+    assert (whole.dataset.train.size, whole.steps_per_epoch) == (40, 10)
+    for ours, theirs in zip(made.init(3).params, whole.init(3).params, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_validation_split_leaves_a_mini_batch():
+    with pytest.raises(UserError, match=r"batch_size 33 of .* the 32 examples .* for validation"):
+        with_validation_split(regressor(batch_size=33))
+    with_validation_split(regressor(batch_size=32))

@@ -129,6 +129,11 @@ def _how_tuned(evaluation: Evaluation) -> str:
         if label in protocol.baselines
     ]
     learned = f" For learned optimizers it starts as {_grid(LEARNED_RATES)}."
+    loss = {
+        "training": "training loss",
+        "validation": "loss on a fifth of the training examples, which these models do not train "
+        "on (of a problem without data the objective),",
+    }
     schedule = {
         "constant": "The learning rate is constant.",
         "cosine": "In every training, the learning rate falls to 0 along a cosine.",
@@ -137,8 +142,8 @@ def _how_tuned(evaluation: Evaluation) -> str:
     }
     return " ".join(
         [
-            f"The table has the mean training loss after the last step, over {other}. The smallest "
-            f"loss chooses the learning rate. The grid is {_grid(RATES)}."
+            f"The table has the mean {loss[protocol.tuned_for]} after the last step, over {other}. "
+            f"The smallest loss chooses the learning rate. The grid is {_grid(RATES)}."
             f"{learned if protocol.tune_learned else ''} While the best rate is at an end, the "
             "grid grows there by a factor of about 3.",
             schedule[protocol.schedule],
