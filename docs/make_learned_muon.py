@@ -58,7 +58,7 @@ LIMITS = """
 * It loses to the best baseline on regression, and in test loss on long trainings of small models.
 * It was trained on classifiers, with a schedule that warms up and falls to 0. With a constant
   learning rate it was measured on one problem only.
-* One seed of the meta-training was evaluated.
+* The numbers above are of one seed of the meta-training. Another seed is in docs/learned-muon.md.
 """
 
 
