@@ -46,9 +46,13 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         name: Name of the optimizer.
         **kwargs: Options of `keras.optimizers.Optimizer` (`clipnorm`, `weight_decay`,
             `use_ema`, ...).
+
+    Attributes:
+        about: The note that was saved with the learned weights; "" if there is none.
     """
 
     network: keras.layers.Layer
+    about = ""
     # Whether `update` treats every coordinate alike. Such a rule reads no parameter, and each
     # leaf of its state has the coordinates as its last axis or is a scalar for all of them.
     coordinatewise = False
@@ -121,7 +125,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         return [Place(rank - 1, coordinates=True) if rank else None for rank in ranks]
 
     def set_learned_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Sets the learned weights.
+        """Sets the learned weights; the note that belonged to others is forgotten.
 
         Args:
             weights: As `network.get_weights()` returns them.
@@ -138,8 +142,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
                 f"of finite numbers of the shapes {expected}. Received: {received}"
             )
         self.network.set_weights(arrays)
+        self.about = ""
 
-    def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
+    def save(self, directory: str | os.PathLike[str], about: str | None = None) -> None:
         """Saves the rule and its learned weights, for `l2o.load`.
 
         It does not save what belongs to the training of one model: the optimizer's state
@@ -151,7 +156,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             directory: Where to write; it is made if it does not exist. A file `optimizer.npz`
                 in it is replaced. Of a `README.md` in it only the part that an earlier `save` wrote
                 is.
-            about: A note to save with it, such as what it was trained on [""].
+            about: A note to save with it, such as what it was trained on. If None, the note that it
+                was loaded with [None].
 
         Raises:
             UserError: If it is the directory of a run, or cannot be written.
@@ -161,7 +167,12 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         saved.write(directory, self._saved(about))
 
     def push_to_hub(
-        self, name: str, about: str = "", *, card: str | None = None, private: bool = False
+        self,
+        name: str,
+        about: str | None = None,
+        *,
+        card: str | None = None,
+        private: bool = False,
     ) -> str:
         """Writes what `save` writes to a repository on the Hugging Face Hub, in one commit.
 
@@ -169,7 +180,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
 
         Args:
             name: The repository, `user/name`; it is made if there is none.
-            about: As for `save` [""].
+            about: As for `save` [None].
             card: The text of the card, such as that of the `README.md` that you filled in after
                 `save`; the part of it that `save` wrote is written again. None: the card of the
                 repository, or a new one to fill in [None].
@@ -191,7 +202,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
 
         return hub.push(name, saved.packed(found), card_after, private, card)
 
-    def _saved(self, about: str) -> saved.Saved:
+    def _saved(self, about: str | None) -> saved.Saved:
+        about = self.about if about is None else about
         options, default = self._own_config(), default_name(type(self))
         if default and re.fullmatch(rf"{re.escape(default)}_\d+", self.name):
             # The number says how many were made before it.

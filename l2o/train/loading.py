@@ -65,7 +65,9 @@ def load(
             raise UserError(
                 f"{name} belongs to what was trained: expected options of every Keras optimizer"
             )
-    return type(optimizer).from_config({**optimizer.get_config(), **keras_options})
+    made = type(optimizer).from_config({**optimizer.get_config(), **keras_options})
+    made.about = optimizer.about
+    return made
 
 
 def pretrained() -> dict[str, str]:

@@ -45,6 +45,19 @@ def assert_same_rule(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def test_the_note_stays_with_the_weights(tmp_path):
+    small().save(tmp_path / "a", about="tested")
+    loaded = l2o.load(tmp_path / "a", learning_rate=0.5)
+    assert loaded.about == l2o.load(tmp_path / "a").about == "tested"
+    loaded.save(tmp_path / "b")
+    assert saved.read(tmp_path / "b").about == "tested"
+    loaded.save(tmp_path / "b", about="")
+    assert saved.read(tmp_path / "b").about == ""
+    loaded.set_learned_weights(small().network.get_weights())
+    loaded.save(tmp_path / "b")
+    assert saved.read(tmp_path / "b").about == ""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_saved_is_loaded(name, tmp_path):
     _, other = SMALL.get(name, ({}, {"use_bias": False}))
@@ -111,7 +124,7 @@ def test_a_save_that_is_interrupted_leaves_the_file_before(tmp_path, monkeypatch
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     small().save(tmp_path)
     before = (tmp_path / "optimizer.npz").read_bytes()
-    for about in (None, b"bytes", 3):
+    for about in (b"bytes", 3):
         with pytest.raises(ValueError, match="Expected a text `about` it"):
             small().save(tmp_path, about=about)
     odd = small(kernel_initializer=keras.initializers.Zeros())
