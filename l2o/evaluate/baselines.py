@@ -100,7 +100,8 @@ def tune(
         seeds: Seeds that the scores do not use.
         numbers: The rates that the grid starts with, see `rate` [those of a baseline].
         on_steps: As for `run` [None].
-        measure: The loss that chooses the rate, "train_loss" or "test_loss" ["train_loss"].
+        measure: The loss that chooses the rate: "train_loss", or "test_loss" of a problem that
+            `with_validation_split` has made ["train_loss"].
 
     Returns:
         The mean final loss by learning rate, ascending; not finite if a model diverged. See

@@ -138,10 +138,7 @@ def compare(
     score = range(seeds)
     tuning = range(TUNING_SEEDS, TUNING_SEEDS + (protocol.tuning_seeds or seeds))
     schedule = SCHEDULES.find(protocol.schedule)
-    whose, measure, chosen_by = problem, "train_loss", {}
-    if protocol.tuned_for == "validation" and isinstance(problem, KerasProblem):
-        whose, measure = with_validation_split(problem), "test_loss"
-        chosen_by = {"for": "validation"}
+    tuning_problem, measure = tuning_of(problem, protocol)
 
     def told(label: str) -> Callable[[int, float], None] | None:
         return None if on_steps is None else lambda count, loss: on_steps(label, count, loss)
@@ -164,12 +161,13 @@ def compare(
             "tune": about,
             "optimizer": _content(fresh()),
             "seeds": list(tuning),
-            **chosen_by,
+            # `_what` is that of the whole problem.
+            **({} if tuning_problem is problem else {"for": "validation"}),
         }
         found = cache.get(key)
         if found is None:
             on = told(f"tuning {label}")
-            rates = tune(whose, fresh, case.steps, tuning, numbers, on, measure)
+            rates = tune(tuning_problem, fresh, case.steps, tuning, numbers, on, measure)
             found = {"rates": np.array(list(rates)), "means": np.array(list(rates.values()))}
             cache.put(key, found)
         return dict(zip(found["rates"].tolist(), found["means"].tolist(), strict=True))
@@ -204,6 +202,21 @@ def compare(
     if target is None:
         target = metrics.target_of(runs[best])
     return Comparison(case, {k: entries[k] for k in learned}, baselines, best, target)
+
+
+def tuning_of(problem: Problem, protocol: Protocol) -> tuple[Problem, str]:
+    """Returns the problem that settings are tuned on, and the measure of `Run` that chooses them.
+
+    Args:
+        problem: The problem.
+        protocol: How optimizers are made comparable.
+
+    Raises:
+        UserError: If the problem has too few examples to hold some out.
+    """
+    if protocol.tuned_for == "validation" and isinstance(problem, KerasProblem):
+        return with_validation_split(problem), "test_loss"
+    return problem, "train_loss"
 
 
 def with_rate(optimizer: TrainableOptimizer, learning_rate: Rate) -> TrainableOptimizer:

@@ -11,12 +11,13 @@ from l2o.disk.caching import cache_folder
 from l2o.errors import UserError
 from l2o.evaluate.baselines import BASELINES
 from l2o.evaluate.cache import Cache
-from l2o.evaluate.comparison import compare, probed
+from l2o.evaluate.comparison import compare, probed, tuning_of
 from l2o.evaluate.evaluation import Evaluation, Learned, Request, described
 from l2o.evaluate.protocol import Protocol
 from l2o.evaluate.report import tables
 from l2o.evaluate.report.writing import write
-from l2o.evaluate.suites import FIXED, SUITES, Case, built, resolved
+from l2o.evaluate.suites import FIXED, SUITES, Case, resolved
+from l2o.evaluate.suites import built as built_problem
 from l2o.optimizer import hub
 from l2o.problems import PROBLEMS, Problem
 from l2o.progress import Live
@@ -109,6 +110,17 @@ def _place(given: str) -> str:
 def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]], list[str]]:
     """Returns the problems, and the reason for each problem of a suite that cannot be built."""
     options, steps = request.options, request.steps
+
+    def problem_of(case: Case, alone: bool) -> Problem:
+        try:
+            problem = built_problem(case)
+            # So that its errors come before the work.
+            tuning_of(problem, request.chosen())
+        except UserError as error:
+            where = error.path if alone else f"{case.name}: {error.path}"
+            raise UserError(error.message, where) from None
+        return problem
+
     if request.suite is None:
         names = ["mlp_classifier"] if request.problems is None else request.problems.split(",")
         for name in names:
@@ -116,7 +128,7 @@ def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]]
         if len(set(names)) < len(names):
             raise UserError(f"expected each problem once; got {request.problems}", "--problem")
         cases = [resolved(Case(name, name, dict(options), steps)) for name in names]
-        return [(case, _problem(case, len(cases) == 1)) for case in cases], []
+        return [(case, problem_of(case, len(cases) == 1)) for case in cases], []
     if request.problems is not None:
         raise UserError("expected either --problem or --suite", "--suite")
     make = SUITES.find(request.suite, "--suite")
@@ -132,11 +144,11 @@ def _built(request: Request, first: Learned) -> tuple[list[tuple[Case, Problem]]
         kwargs = {**(trained_on or {}), **options}
         base = resolved(Case(name, "mlp_classifier", kwargs, steps))
         # First, so that a wrong option is an error.
-        built.append((base, _problem(base, alone=True)))
+        built.append((base, problem_of(base, alone=True)))
         cases = list(make(name, kwargs, steps)[1:])
     for case in map(resolved, cases):
         try:
-            built.append((case, _problem(case, alone=False)))
+            built.append((case, problem_of(case, alone=False)))
         except UserError as error:
             left_out.append(f"left out: {error}")
     return built, left_out
@@ -151,14 +163,6 @@ def _trained_on(learned: Learned) -> dict[str, Any] | None:
         if spec["target"] == "mlp_classifier":
             return dict(spec["kwargs"])
     return None
-
-
-def _problem(case: Case, alone: bool) -> Problem:
-    try:
-        return built(case)
-    except UserError as error:
-        where = error.path if alone else f"{case.name}: {error.path}"
-        raise UserError(error.message, where) from None
 
 
 def _models(seeds: int, learned: int, protocol: Protocol) -> int:

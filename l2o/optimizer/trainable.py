@@ -46,13 +46,9 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         name: Name of the optimizer.
         **kwargs: Options of `keras.optimizers.Optimizer` (`clipnorm`, `weight_decay`,
             `use_ema`, ...).
-
-    Attributes:
-        about: The note that was saved with the learned weights; "" if there is none.
     """
 
     network: keras.layers.Layer
-    about = ""
     # Whether `update` treats every coordinate alike. Such a rule reads no parameter, and each
     # leaf of its state has the coordinates as its last axis or is a scalar for all of them.
     coordinatewise = False
@@ -70,6 +66,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self._compiled_update: Callable[..., Any] | None = None
         self._compiled_subsets: set[tuple[bool, ...]] = set()
+        # A note, and the digest of the learned weights that it is about.
+        self._noted = ("", "")
 
     def initial_state(self, params: Sequence[tf.Tensor], seed: int = 0) -> State:
         """Returns the state before the first step.
@@ -125,7 +123,7 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
         return [Place(rank - 1, coordinates=True) if rank else None for rank in ranks]
 
     def set_learned_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Sets the learned weights; the note that belonged to others is forgotten.
+        """Sets the learned weights.
 
         Args:
             weights: As `network.get_weights()` returns them.
@@ -142,7 +140,6 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
                 f"of finite numbers of the shapes {expected}. Received: {received}"
             )
         self.network.set_weights(arrays)
-        self.about = ""
 
     def save(self, directory: str | os.PathLike[str], about: str | None = None) -> None:
         """Saves the rule and its learned weights, for `l2o.load`.
@@ -156,8 +153,8 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
             directory: Where to write; it is made if it does not exist. A file `optimizer.npz`
                 in it is replaced. Of a `README.md` in it only the part that an earlier `save` wrote
                 is.
-            about: A note to save with it, such as what it was trained on. If None, the note that it
-                was loaded with [None].
+            about: A note to save with it, such as what it was trained on. If None, the note that
+                these learned weights were loaded or saved with before [None].
 
         Raises:
             UserError: If it is the directory of a run, or cannot be written.
@@ -202,13 +199,26 @@ class TrainableOptimizer(keras.optimizers.Optimizer, metaclass=Making):
 
         return hub.push(name, saved.packed(found), card_after, private, card)
 
+    def keep_note(self, about: str) -> None:
+        """Keeps a note on the learned weights, for a `save` before they change.
+
+        Args:
+            about: As for `save`.
+        """
+        self._noted = about, saved.digest(type(self), self.network.get_weights())
+
     def _saved(self, about: str | None) -> saved.Saved:
-        about = self.about if about is None else about
+        weights = self.network.get_weights()
+        if about is None:
+            note, of = self._noted
+            about = note if of == saved.digest(type(self), weights) else ""
         options, default = self._own_config(), default_name(type(self))
         if default and re.fullmatch(rf"{re.escape(default)}_\d+", self.name):
             # The number says how many were made before it.
             options["name"] = default
-        return saved.checked(type(self), options, about, self.network.get_weights())
+        made = saved.checked(type(self), options, about, weights)
+        self.keep_note(about)
+        return made
 
     # Keras' contract.
 

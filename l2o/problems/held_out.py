@@ -51,7 +51,7 @@ def with_held_out(problem: Problem) -> Problem:
 def with_validation_split(problem: KerasProblem) -> KerasProblem:
     """Returns a problem that is tested on a part of the training examples, and trained on the rest.
 
-    The part, `HELD_OUT_SHARE` of them, is always the same. The problem's own test split has no use.
+    The part, `HELD_OUT_SHARE` of them, is always the same. Its own test split is not used.
 
     Args:
         problem: The whole problem.
@@ -67,7 +67,7 @@ def with_validation_split(problem: KerasProblem) -> KerasProblem:
         raise UserError(
             f"batch_size {problem.batch_size} of {problem.name} is larger than the {rest.size} "
             f"examples of {problem.dataset.name} that are left beside those for validation: "
-            "expected a smaller batch_size",
+            "expected a smaller batch_size, or --tune-for training",
             "batch_size",
         )
     made = copy.copy(problem)

@@ -136,7 +136,7 @@ def optimizer_of(found: Saved, where: object) -> TrainableOptimizer:
         )
     optimizer = untrained(kind, resolve(kind, found.options, "network"))
     set_learned_weights(optimizer, found.weights, where)
-    optimizer.about = found.about
+    optimizer.keep_note(found.about)
     return optimizer
 
 

@@ -44,7 +44,7 @@ def load(
         ValueError: If Keras refuses one of its options.
     """
     remote = hub.is_address(directory)
-    run = RunDirectory(directory)
+    run, about = RunDirectory(directory), ""
     if not remote and run.exists():
         config = resolve_config(run.read_config())
         optimizer = untrained(OPTIMIZERS.find(config["constructor"]), config["network"])
@@ -57,7 +57,9 @@ def load(
             raise UserError(f"{directory} is a saved optimizer: it has no periods and no stages")
         if remote:
             path = hub.fetch(str(directory))
-        optimizer = optimizer_of(saved.read(path), directory if remote else saved.file_of(path))
+        found = saved.read(path)
+        about = found.about
+        optimizer = optimizer_of(found, directory if remote else saved.file_of(path))
     if not keras_options:
         return optimizer
     for name in keras_options:
@@ -66,7 +68,7 @@ def load(
                 f"{name} belongs to what was trained: expected options of every Keras optimizer"
             )
     made = type(optimizer).from_config({**optimizer.get_config(), **keras_options})
-    made.about = optimizer.about
+    made.keep_note(about)
     return made
 
 

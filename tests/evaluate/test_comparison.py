@@ -195,15 +195,20 @@ class Told(Cache):
         return super().get(key)
 
 
+class Asked(list):
+    """What was asked for, in turn; `on` has the problems and measures."""
+
+
 @pytest.fixture
 def tuning(monkeypatch):
     """The optimizers that are tuned, and how; each is best at 0.3, a weight decay at 0.01."""
-    asked = []
+    asked, on = Asked(), []
+    asked.on = on
 
     def tune(problem, create, steps, seeds, numbers, on_steps, measure):
-        assert measure == "train_loss"
         made = create()
         asked.append((made, list(seeds), list(numbers)))
+        on.append((problem, measure))
         decay = made.weight_decay
         return {0.1: 3.0, 0.3: {None: 1.0, 0.01: 0.5}.get(decay, 2.0), 1.0: np.nan}
 
@@ -282,6 +287,36 @@ def test_a_protocol_tunes_and_schedules_all_alike(problem, optimizers, tuning, s
     assert list(found.named()["AdamW2D"].weight_decays) == [0, 0.001, 0.01, 0.1, 1]
     assert [entry.rates[0.3] for entry in found.named().values()] == [1.0, 1.0, 0.5]
     assert found.learned["one"].setting() == "0.3"
+
+
+def test_tuning_for_validation_loss_sees_training_examples_only(
+    problem, optimizers, tuning, scored
+):
+    keys = {}
+    for tuned_for in ("training", "validation"):
+        cache = Told()
+        protocol = protocol_of(
+            baselines="Adam,AdamW2D", tune_learned=True, tuning_seeds=1, tuned_for=tuned_for
+        )
+        compare(CASE, problem, {"one": optimizers["one"]}, 2, cache, protocol=protocol)
+        keys[tuned_for] = cache.keys
+    count = len(tuning.on) // 2
+    assert all(asked == (problem, "train_loss") for asked in tuning.on[:count])
+    whole = {row.tobytes() for row in problem.dataset.train.images}
+    for part, measure in tuning.on[count:]:
+        assert measure == "test_loss"
+        splits = [split.images for split in (part.dataset.train, part.dataset.test)]
+        assert [len(images) for images in splits] == [1150, 287]
+        assert {row.tobytes() for images in splits for row in images} == whole
+    # The results of one are never taken for those of the other; the scores are the same.
+    for old, new in zip(keys["training"], keys["validation"], strict=True):
+        assert new == ({**old, "for": "validation"} if "tune" in old else old)
+
+
+def test_a_problem_without_data_is_tuned_for_its_objective():
+    protocol = protocol_of(tuned_for="validation")
+    quadratic = Quadratic(3)
+    assert module.tuning_of(quadratic, protocol) == (quadratic, "train_loss")
 
 
 def test_a_schedule_holds_without_tuning_too(problem, optimizers, tuning, scored):

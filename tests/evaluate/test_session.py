@@ -343,6 +343,8 @@ def test_a_suite_may_have_any_problems(monkeypatch, tmp_path):
             suites.Case("first", "Quadratic", {"dimensions": 3}, steps),
             suites.Case("too-large", "mlp_classifier", {"batch_size": 10**6}, steps),
             suites.Case("second", "mlp_regressor", {}, 2 * steps),
+            # All examples at once: none is left for validation.
+            suites.Case("many", "mlp_classifier", {"batch_size": 1437}, steps),
         ]
 
     monkeypatch.setitem(suites.SUITES.entries, "odd", make)
@@ -350,10 +352,13 @@ def test_a_suite_may_have_any_problems(monkeypatch, tmp_path):
     request = Request(["rnnprop-digits"], suite="odd", steps=7)
     built, left_out = session._built(request, None)
     assert [(case.name, case.target, case.steps) for case, _ in built] == [
-        ("first", "Quadratic", 7), ("second", "mlp_regressor", 14),
+        ("first", "Quadratic", 7), ("second", "mlp_regressor", 14), ("many", "mlp_classifier", 7),
     ]  # fmt: skip
     assert built[1][0] == suites.resolved(suites.Case("second", "mlp_regressor", {}, 14))
-    assert "too-large: batch_size" in left_out[0]
+    assert [line.split(": ")[1:3] for line in left_out] == [["too-large", "batch_size"]]
+    built, left_out = session._built(request._replace(tuned_for="validation"), None)
+    assert [case.name for case, _ in built] == ["first", "second"]
+    assert "many: batch_size: batch_size 1437 of mlp_classifier" in left_out[1]
     with pytest.raises(UserError, match="--suite: its problems have no options; got layers"):
         evaluate(request._replace(options={"layers": [2]}))
 

@@ -45,17 +45,24 @@ def assert_same_rule(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def note_of(optimizer, folder, *about):
+    optimizer.save(folder, *about)
+    return saved.read(folder).about
+
+
 def test_the_note_stays_with_the_weights(tmp_path):
-    small().save(tmp_path / "a", about="tested")
-    loaded = l2o.load(tmp_path / "a", learning_rate=0.5)
-    assert loaded.about == l2o.load(tmp_path / "a").about == "tested"
-    loaded.save(tmp_path / "b")
-    assert saved.read(tmp_path / "b").about == "tested"
-    loaded.save(tmp_path / "b", about="")
-    assert saved.read(tmp_path / "b").about == ""
-    loaded.set_learned_weights(small().network.get_weights())
-    loaded.save(tmp_path / "b")
-    assert saved.read(tmp_path / "b").about == ""
+    assert note_of(small(), tmp_path / "a") == ""
+    made = small()
+    assert note_of(made, tmp_path / "a", "tested") == "tested"
+    assert note_of(made, tmp_path / "b") == "tested"
+    for options in ({}, {"learning_rate": 0.5}):
+        loaded = l2o.load(tmp_path / "a", **options)
+        assert note_of(loaded, tmp_path / "b") == "tested"
+        # It is about weights that are not there any more.
+        loaded.network.set_weights([w + 1 for w in loaded.network.get_weights()])
+        assert note_of(loaded, tmp_path / "b") == ""
+        assert note_of(loaded, tmp_path / "b", "others") == "others"
+    assert note_of(l2o.load(tmp_path / "a"), tmp_path / "b", "") == ""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +131,7 @@ def test_a_save_that_is_interrupted_leaves_the_file_before(tmp_path, monkeypatch
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     small().save(tmp_path)
     before = (tmp_path / "optimizer.npz").read_bytes()
-    for about in (b"bytes", 3):
+    for about in (b"bytes", 3, ["text"]):
         with pytest.raises(ValueError, match="Expected a text `about` it"):
             small().save(tmp_path, about=about)
     odd = small(kernel_initializer=keras.initializers.Zeros())

@@ -36,7 +36,8 @@ def report_page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
     sections: dict[str, list[html.Part]] = {
         "Against the best baseline": [
             "Mean training loss of the learned optimizer divided by that of the best baseline, "
-            f"over {seeds}{interval}. Below 1 the learned optimizer wins.",
+            f"over {seeds}{interval}. Below 1 the learned optimizer wins."
+            f"{_what_to_compare(evaluation)}",
             html.Table(evaluation.overview()),
             *evaluation.left_out,
             *_tested(evaluation),
@@ -110,6 +111,12 @@ def _overall(
     ]
 
 
+def _what_to_compare(evaluation: Evaluation) -> str:
+    if evaluation.request.chosen().tuned_for == "training":
+        return ""
+    return " Tuning minimised the validation loss, so the test losses are what to compare."
+
+
 def _tuned_title(evaluation: Evaluation) -> str:
     if evaluation.request.chosen().tune_learned:
         return "How all optimizers were tuned"
@@ -130,9 +137,10 @@ def _how_tuned(evaluation: Evaluation) -> str:
     ]
     learned = f" For learned optimizers it starts as {_grid(LEARNED_RATES)}."
     loss = {
-        "training": "training loss",
-        "validation": "loss on a fifth of the training examples, which these models do not train "
-        "on (of a problem without data the objective),",
+        "training": f"The table has the mean training loss after the last step, over {other}.",
+        "validation": "Tuning holds out a fifth of the training examples. The table has the mean "
+        f"loss on them after the last step, over {other}. A problem without data has its objective "
+        "instead. The scored models train on all examples.",
     }
     schedule = {
         "constant": "The learning rate is constant.",
@@ -142,8 +150,8 @@ def _how_tuned(evaluation: Evaluation) -> str:
     }
     return " ".join(
         [
-            f"The table has the mean {loss[protocol.tuned_for]} after the last step, over {other}. "
-            f"The smallest loss chooses the learning rate. The grid is {_grid(RATES)}."
+            f"{loss[protocol.tuned_for]} The smallest loss chooses the learning rate. The grid is "
+            f"{_grid(RATES)}."
             f"{learned if protocol.tune_learned else ''} While the best rate is at an end, the "
             "grid grows there by a factor of about 3.",
             schedule[protocol.schedule],
