@@ -68,7 +68,7 @@ def numbers() -> str:
     found = optimizer.network.learned()
     rows = ["| weights | gradient | momentum |", "|---|---|---|"]
     scales = (
-        "as they are",
+        "unchanged",
         "divided by the root of the second moment",
         "divided by the root of the factored second moment",
     )
@@ -79,10 +79,10 @@ def numbers() -> str:
     vectors = optimizer.step_size * ADAM_MULTIPLIER * math.exp(SPEED * found.vector_size)
     rows += [
         "",
-        f"The decay of the momentum is {m:.2f} (it started at {MOMENTUM}), that of the second",
-        f"moment {v:.3f} ({RMS}), and that of the factored one {factored:.3f} ({FACTORED}). At a",
-        f"learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and Adam moves",
-        f"vectors with a rate of {vectors:.3f}.",
+        f"The decays are, with their starts in brackets: {m:.2f} ({MOMENTUM}) of the momentum,",
+        f"{v:.3f} ({RMS}) of the second moment and {factored:.3f} ({FACTORED}) of the factored one. At a",
+        f"learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and vectors take",
+        f"steps of Adam with a learning rate of {vectors:.3f}.",
     ]
     return "\n".join(rows)
 
