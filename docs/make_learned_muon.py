@@ -1,10 +1,11 @@
 """Writes what evaluations say of LearnedMuon to docs/learned-muon.md and to its card.
 
-python docs/make_learned_muon.py runs/learned-muon
+python docs/make_learned_muon.py runs/learned-muon runs/learned-muon-validation
 
-The folder is what these commands have written:
+The folders are what these commands have written:
 
     l2o evaluate learned-muon --suite modern --protocol tuned --output runs/learned-muon
+    l2o evaluate learned-muon --suite modern --protocol tuned --tune-for validation --output runs/learned-muon-validation
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from make_reproduction import Found, fill, of_suite
 import l2o
 from l2o.evaluate.metrics import Ratio
 from l2o.evaluate.report.tables import ratio_text
-from l2o.evaluate.suites import SUITES
 from l2o.optimizer.learned_muon import ADAM_MULTIPLIER, FACTORED, MOMENTUM, RMS, SPEED
 from l2o.train.loading import SHIPPED
 
@@ -29,16 +29,17 @@ PAGE = Path(__file__).parent / "learned-muon.md"
 CARD = SHIPPED / NAME / "card.md"
 
 
-def main(folder: str) -> None:
-    """Fills the table of each suite that the folder has, and the results on the card."""
-    suites = {name: results for name in SUITES.entries if (results := of_suite(folder, name))}
+def main(folder: str, for_validation: str) -> None:
+    """Fills the tables of the page, and the results on the card."""
     made = {
-        name: f"{table(results)}\n\n{summary(results, Path(folder) / f'eval/{name}-overall.json')}"
-        for name, results in suites.items()
+        f"tuned for the {loss} loss": f"{table(results)}\n\n{summary(results, overall)}"
+        for loss, where in (("training", folder), ("validation", for_validation))
+        for results in [of_suite(where, "modern")]
+        for overall in [Path(where) / "eval/modern-overall.json"]
     }
     fill({"learned": numbers(), **made}, PAGE)
     about = CARD.read_text("utf-8").split("\n## Results")[0]
-    results = "\n".join(f"### Suite {name}\n\n{text}\n" for name, text in made.items())
+    results = "\n".join(f"### Suite modern, {how}\n\n{text}\n" for how, text in made.items())
     CARD.write_text(f"{about}\n{RESULTS}\n{results}{LIMITS}", "utf-8")
 
 
@@ -48,7 +49,8 @@ Protocol `tuned`: each optimizer has the same schedule (warm-up, then a cosine),
 rate is tuned for each problem. A ratio is the mean loss over seeds that neither tuning nor
 meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
 interval.
-docs/learned-muon.md says more, and where it loses.
+"Tuned for the validation loss": the models of the tuning do not train on a fifth of the training
+examples, and tuning minimises the loss on it. docs/learned-muon.md says more, and where it loses.
 """
 
 
