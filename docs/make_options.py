@@ -30,8 +30,7 @@ REQUIRED = "required"
 INTRO = """\
 # Options
 
-Written by `python docs/make_options.py` from the constructors' signatures and docstrings;
-do not edit it.
+<!-- Written by `python docs/make_options.py` from signatures and docstrings: do not edit it. -->
 
 `l2o train path=value` sets an option. A value that is not JSON is a string. `<i>` and `<j>`
 are indices of list entries, from 0. If the type is a list or an object, `path=value` replaces all

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -40,12 +41,21 @@ def tidy(book: nbformat.NotebookNode) -> None:
         cell.metadata = {}
         if cell.cell_type == "code":
             # Warnings, which depend on the machine and on what was compiled before.
-            cell.outputs = [
+            kept = [
                 output
                 for output in cell.outputs
                 if output.get("name") != "stderr"
                 and not output.get("text", "").startswith("WARNING:tensorflow")
             ]
+            cell.outputs = []
+            for output in kept:
+                if "text" in output:
+                    output.text = re.sub(r"^ *\d+% .* left\n", "", output.text, flags=re.MULTILINE)
+                # A warning may have stood between two lines.
+                if "text" in output and cell.outputs and "text" in cell.outputs[-1]:
+                    cell.outputs[-1].text += output.text
+                else:
+                    cell.outputs.append(output)
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     # The text would be the object's address.
@@ -60,10 +70,11 @@ def tidy(book: nbformat.NotebookNode) -> None:
 
 
 def smaller(picture: str) -> str:
-    """Returns a picture, a PNG as text, with 32 colours."""
+    """Returns a picture, a PNG as text, with 64 colours."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     packed = io.BytesIO()
-    image.quantize(32).save(packed, "png", optimize=True)
+    # Other methods drop the colour of a thin line.
+    image.quantize(64, Image.Quantize.FASTOCTREE).save(packed, "png", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()
 
 

@@ -42,9 +42,10 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._done_at_start: float | None = None
-        self._last_line = self._start
+        self._done_first: float | None = None
+        # When the first step forward ended, and what was done then. It compiles, so it is slow.
+        self._start: tuple[float, float] | None = None
+        self._last_line = time.monotonic()
         # The last text given to `line`, if it is not printed yet.
         self._pending: str | None = None
         self._bar: Any = None
@@ -62,7 +63,7 @@ class Live:
                 TextColumn("{task.description}", markup=False),
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=1.0)
+            self._task = self._bar.add_task("starting", total=1.0)
             self._bar.start()
         return self
 
@@ -74,9 +75,11 @@ class Live:
     def update(self, text: str, done: float | None) -> None:
         """See `Progress.update`."""
         now = time.monotonic()
-        if self._done_at_start is None:
+        if done is not None:
             # A resumed run starts in the middle: its speed is that of the work since then.
-            self._done_at_start, self._start = done, now
+            self._done_first = done if self._done_first is None else self._done_first
+            if self._start is None and done > self._done_first:
+                self._start = now, done
         percent = ""
         if done is not None:
             text = f"{text}, {self._time_left(now, done)} left"
@@ -117,9 +120,11 @@ class Live:
             self._pending = None
 
     def _time_left(self, now: float, done: float) -> str:
-        new = done - (self._done_at_start or 0.0)
-        if new <= 0:
+        start, done_at_start = self._start or (now, done)
+        if done >= 1:
+            return "0:00"
+        if done <= done_at_start:
             return "?:??"
-        seconds = round((now - self._start) * (1 - done) / new)
+        seconds = round((now - start) * (1 - done) / (done - done_at_start))
         hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
         return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

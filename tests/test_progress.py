@@ -34,6 +34,16 @@ def test_elsewhere_than_on_a_terminal_a_line_every_ten_seconds(clock, capsys):
     assert lines[-1] == " 50% step 40, 0:40 left"
 
 
+def test_the_time_left_does_not_count_the_first_step_forward_which_compiles(clock, capsys):
+    with Live() as live:
+        # Resumed in the middle, and 30 seconds until anything is done.
+        for now, done in [(0, 0.5), (30, 0.51), (40, 0.52), (60, 0.54), (800, 1.0)]:
+            clock[0] = 100.0 + now
+            live.update("step", done)
+    left = [line.split(", ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert left == ["?:?? left", "8:00 left", "7:40 left", "0:00 left"]
+
+
 def test_lines_that_stay_come_no_oftener_and_the_last_one_comes(clock, capsys):
     with Live() as live:
         for second in range(25):

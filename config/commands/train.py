@@ -11,7 +11,10 @@ from ..overrides import merge_all
 def arguments(parser: Parser) -> None:
     """Adds the arguments."""
     parser.add_argument(
-        "overrides", nargs="*", metavar="key/path=value", help="options, see docs/options.md"
+        "overrides",
+        nargs="*",
+        metavar="key/path=value",
+        help="options, see docs/options.md; --initialize writes them all to config.json",
     )
     parser.add_argument("--config", metavar="FILE", help="a job instead of the default one")
     parser.add_argument(

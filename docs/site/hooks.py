@@ -103,7 +103,7 @@ def notebook(book: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
     heading, rest = parts[0].split("\n", 1)
     # A link in Markdown would lead to this page.
     link = f'<a href="{name}.ipynb" download>download it</a>'
-    about = f"*This page is a notebook: {link} and run it.*"
+    about = f"*This page is a notebook: {link}, and run it in Jupyter (`pip install notebook`).*"
     return "\n\n".join([heading, about, rest.strip(), *parts[1:]]) + "\n", pictures
 
 
