@@ -167,27 +167,29 @@ def _trained_on(learned: Learned) -> dict[str, Any] | None:
 
 def _models(seeds: int, learned: int, protocol: Protocol) -> int:
     """Returns about how many models are trained on a problem."""
-    # Most grids grow once.
     grids = sum(len(one.weight_decays) or 1 for one in protocol.chosen())
     grids += learned * protocol.tune_learned
     scored = learned + len(protocol.baselines)
-    return seeds * scored + 5 * (protocol.tuning_seeds or seeds) * grids
+    # Most grids of five rates grow once.
+    return seeds * scored + 6 * (protocol.tuning_seeds or seeds) * grids
 
 
 def _teller(
     progress: Live, cases: Sequence[Case], i: int, models: int
 ) -> Callable[[str, int, float], None]:
     """Returns a function that shows the progress of the i-th case."""
-    total = sum(OVERHEAD + case.steps for case in cases)
-    before = OVERHEAD * (i + 1) + sum(case.steps for case in cases[:i])
+    # Each group of models is compiled, so a problem takes longer than its steps.
+    sizes = [OVERHEAD + case.steps for case in cases]
     which = f"{cases[i].name} ({i + 1} of {len(cases)})" if len(cases) > 1 else cases[i].name
-    done = 0.0
+    done = 0
 
     def told(label: str, count: int, loss: float) -> None:
         nonlocal done
+        done += count
         # A grid that grows takes more steps than expected.
-        done = min(done + count / models, cases[i].steps)
-        progress.update(f"{which}, {label}, loss {loss:.3g}", (before + done) / total)
+        share = min(done / (models * cases[i].steps), 1.0)
+        whole = (sum(sizes[:i]) + share * sizes[i]) / sum(sizes)
+        progress.update(f"{which}, {label}, loss {loss:.3g}", whole)
 
     return told
 

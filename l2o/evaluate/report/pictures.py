@@ -64,14 +64,12 @@ def loss_curves(path: Path, problems: Mapping[str, Mapping[str, Run]]) -> None:
         for i, (label, run) in enumerate(runs.items()):
             _curve(axes, run.losses, i, label)
         _log_scale(axes, [run.losses for run in runs.values()])
-        if alone:
-            axes.legend(frameon=False, title=_BAND_TITLE, alignment="left")
-    if not alone:
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside upper center", ncols=min(len(labels), 6),
-            frameon=False, title=_BAND_TITLE, fontsize=9, title_fontsize=9,
-        )  # fmt: skip
+    # Outside, where it hides no curve.
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(len(labels), 3 * min(columns, 2)),
+        frameon=False, title=_BAND_TITLE, fontsize=9, title_fontsize=9,
+    )  # fmt: skip
     figure.supxlabel("training step", fontsize=10)
     figure.supylabel("mini-batch loss", fontsize=10)
     _save(figure, path)
