@@ -1,11 +1,10 @@
 """Writes what evaluations say of LearnedMuon to docs/learned-muon.md and to its card.
 
-python docs/make_learned_muon.py runs/learned-muon runs/learned-muon-validation
+python docs/make_learned_muon.py runs/learned-muon runs/validation
 
-The folders are what these commands have written:
+This has written the first folder, and with `--tune-for validation` the second one:
 
     l2o evaluate learned-muon --suite modern --protocol tuned --output runs/learned-muon
-    l2o evaluate learned-muon --suite modern --protocol tuned --tune-for validation --output runs/learned-muon-validation
 """
 
 from __future__ import annotations
@@ -82,9 +81,9 @@ def numbers() -> str:
     rows += [
         "",
         f"The decays are, with their starts in brackets: {m:.2f} ({MOMENTUM}) of the momentum,",
-        f"{v:.3f} ({RMS}) of the second moment and {factored:.3f} ({FACTORED}) of the factored one. At a",
-        f"learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and vectors take",
-        f"steps of Adam with a learning rate of {vectors:.3f}.",
+        f"{v:.3f} ({RMS}) of the second moment, {factored:.3f} ({FACTORED}) of the factored one.",
+        f"At a learning rate of 1 a matrix changes by {size:.3f}, in root mean square, and vectors",
+        f"take steps of Adam with a learning rate of {vectors:.3f}.",
     ]
     return "\n".join(rows)
 
