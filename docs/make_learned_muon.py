@@ -56,7 +56,8 @@ examples, and tuning minimises the loss on it. docs/learned-muon.md says more, a
 LIMITS = """
 ## Limits
 
-* It loses to the best baseline on regression, and in test loss on long trainings of small models.
+* With rates chosen by the training loss it loses to the best baseline on regression. In test loss
+  it loses on long trainings of small models, however the rates are chosen.
 * It was trained on classifiers, with a schedule that warms up and falls to 0. With a constant
   learning rate it was measured on one problem only.
 * The numbers above are of one seed of the meta-training. Another seed is in docs/learned-muon.md.

@@ -136,7 +136,6 @@ def optimizer_of(found: Saved, where: object) -> TrainableOptimizer:
         )
     optimizer = untrained(kind, resolve(kind, found.options, "network"))
     set_learned_weights(optimizer, found.weights, where)
-    optimizer.keep_note(found.about)
     return optimizer
 
 

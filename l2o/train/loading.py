@@ -60,16 +60,15 @@ def load(
         found = saved.read(path)
         about = found.about
         optimizer = optimizer_of(found, directory if remote else saved.file_of(path))
-    if not keras_options:
-        return optimizer
     for name in keras_options:
         if name == "learned" or (name != "name" and name in options_of(type(optimizer))):
             raise UserError(
                 f"{name} belongs to what was trained: expected options of every Keras optimizer"
             )
-    made = type(optimizer).from_config({**optimizer.get_config(), **keras_options})
-    made.keep_note(about)
-    return made
+    if keras_options:
+        optimizer = type(optimizer).from_config({**optimizer.get_config(), **keras_options})
+    optimizer.keep_note(about)
+    return optimizer
 
 
 def pretrained() -> dict[str, str]:

@@ -389,3 +389,20 @@ def test_the_results_over_all_problems_are_written(evaluated):
             assert one["test_ratio_to_best"]["value"] > 0
             assert one["speed_up_over_adam"]["reached"] in (True, False)
     assert "mean test loss / that of the best baseline" in printed
+
+
+def test_the_bar_of_an_evaluation_goes_from_0_to_1_over_all_problems():
+    shown = []
+
+    class Bar:
+        def update(self, text, done):
+            shown.append(done)
+
+    cases = [suites.Case(name, "Quadratic", {}, steps) for name, steps in (("a", 10), ("b", 400))]
+    for i, case in enumerate(cases):
+        told = session._teller(Bar(), cases, i, models=4)
+        for _ in range(5):
+            told("Adam", case.steps, 1.0)
+    a = 610 / 1610
+    rest = [a + (1 - a) * k / 4 for k in (1, 2, 3, 4, 4)]
+    assert shown == pytest.approx([a / 4, a / 2, 3 * a / 4, a, a, *rest])
