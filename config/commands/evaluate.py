@@ -47,6 +47,12 @@ def _add_protocol(parser: Parser) -> None:
         help="tune the learning rate of learned optimizers too",
     )
     group.add_argument(
+        "--tune-weight-decay",
+        action="store_true",
+        default=None,
+        help="tune the weight decay of learned optimizers with their rate, as that of AdamW2D",
+    )
+    group.add_argument(
         "--schedule", metavar="NAME", help="for all optimizers: constant, cosine, warmup_cosine"
     )
     group.add_argument(

@@ -31,8 +31,8 @@ from l2o.problems.held_out import with_validation_split
 PROBED_STEPS = 100
 
 Told = Callable[[str, int, float], None]
-# Makes an optimizer of a learning rate or schedule.
-Create = Callable[[Rate], keras.optimizers.Optimizer]
+# Makes an optimizer of a learning rate or schedule, and of a weight decay; None: its own.
+Create = Callable[[Rate, float | None], keras.optimizers.Optimizer]
 
 
 class Entry(NamedTuple):
@@ -53,7 +53,16 @@ class Entry(NamedTuple):
 
     def setting(self) -> str:
         """Returns what was tuned, in words; nothing if nothing was."""
-        return "" if self.rates is None else _setting(self.rates, self.weight_decays)
+        return _setting(self.rates, self.weight_decays)
+
+
+class _Tuned(NamedTuple):
+    optimizer: keras.optimizers.Optimizer
+    rates: dict[float, float] | None
+    weight_decays: Mapping[float, dict[float, float]]
+
+    def setting(self) -> str:
+        return _setting(self.rates, self.weight_decays)
 
 
 class Comparison(NamedTuple):
@@ -153,9 +162,11 @@ def compare(
         values = [found[name] for name in Run._fields[:-1]]
         return Run._make([*values, float(found["seconds"])])
 
-    def tuned(label: str, create: Create, numbers: Sequence[int]) -> dict[float, float]:
+    def tuned(
+        label: str, create: Create, decay: float | None, numbers: Sequence[int]
+    ) -> dict[float, float]:
         def fresh() -> keras.optimizers.Optimizer:
-            return create(schedule(1.0, case.steps))
+            return create(schedule(1.0, case.steps), decay)
 
         key = {
             "tune": about,
@@ -172,36 +183,43 @@ def compare(
             cache.put(key, found)
         return dict(zip(found["rates"].tolist(), found["means"].tolist(), strict=True))
 
-    optimizers: dict[str, keras.optimizers.Optimizer] = {}
-    rates: dict[str, dict[float, float] | None] = {}
-    decays: dict[str, dict[float, dict[float, float]]] = {}
-    for label, optimizer in learned.items():
-        create = partial(with_rate, optimizer)
-        means = tuned(label, create, LEARNED_RATES) if protocol.tune_learned else None
-        own = best_rate(means) if means else 1.0
-        is_its_own = means is None and protocol.schedule == "constant"
-        optimizers[label] = optimizer if is_its_own else create(schedule(own, case.steps))
-        rates[label] = means
-    for baseline in protocol.chosen():
-        by_decay = {
-            decay: tuned(baseline.label, partial(baseline.create, weight_decay=decay), RATES)
-            for decay in baseline.weight_decays or (None,)
-        }
+    def searched(
+        label: str, create: Create, decays: Sequence[float | None], numbers: Sequence[int]
+    ) -> _Tuned:
+        by_decay = {decay: tuned(label, create, decay, numbers) for decay in decays}
         decay = min(by_decay, key=lambda k: _least(by_decay[k]))
-        means = by_decay[decay]
-        others = {k: v for k, v in by_decay.items() if k is not None}
-        label = f"{baseline.label} {_setting(means, others)}"
-        optimizers[label] = baseline.create(schedule(best_rate(means), case.steps), decay)
-        rates[label], decays[label] = means, others
+        rates = by_decay[decay]
+        optimizer = create(schedule(best_rate(rates), case.steps), decay)
+        return _Tuned(optimizer, rates, {k: v for k, v in by_decay.items() if k is not None})
+
+    def as_it_is(optimizer: TrainableOptimizer) -> _Tuned:
+        scheduled = protocol.schedule != "constant"
+        own = with_rate(optimizer, schedule(1.0, case.steps)) if scheduled else optimizer
+        return _Tuned(own, None, {})
+
+    chosen: dict[str, _Tuned] = {}
+    for label, optimizer in learned.items():
+        chosen[label] = (
+            searched(label, partial(with_rate, optimizer), protocol.learned_decays(), LEARNED_RATES)
+            if protocol.tune_learned
+            else as_it_is(optimizer)
+        )
+    for baseline in protocol.chosen():
+        best = searched(baseline.label, baseline.create, baseline.weight_decays or (None,), RATES)
+        chosen[f"{baseline.label} {best.setting()}"] = best
+    optimizers = {label: one.optimizer for label, one in chosen.items()}
     runs = {label: scored(label, optimizer) for label, optimizer in optimizers.items()}
-    adam = next(label for label in decays if label.startswith("Adam "))
+    adam = next(label for label in chosen if label.startswith("Adam "))
     times = _times(_what(case, problem), problem, optimizers, adam, cache)
-    entries = {k: Entry(runs[k], rates[k], times[k], decays.get(k, {})) for k in runs}
-    baselines = {label: entries[label] for label in decays}
-    best = min(baselines, key=lambda label: _or_inf(runs[label].train_loss.mean()))
+    entries = {
+        label: Entry(runs[label], one.rates, times[label], one.weight_decays)
+        for label, one in chosen.items()
+    }
+    baselines = {label: entry for label, entry in entries.items() if label not in learned}
+    winner = min(baselines, key=lambda label: _or_inf(runs[label].train_loss.mean()))
     if target is None:
-        target = metrics.target_of(runs[best])
-    return Comparison(case, {k: entries[k] for k in learned}, baselines, best, target)
+        target = metrics.target_of(runs[winner])
+    return Comparison(case, {k: entries[k] for k in learned}, baselines, winner, target)
 
 
 def tuning_of(problem: Problem, protocol: Protocol) -> tuple[Problem, str]:
@@ -219,14 +237,29 @@ def tuning_of(problem: Problem, protocol: Protocol) -> tuple[Problem, str]:
     return problem, "train_loss"
 
 
-def with_rate(optimizer: TrainableOptimizer, learning_rate: Rate) -> TrainableOptimizer:
-    """Returns a learned optimizer with another learning rate, a number or a schedule."""
+def with_rate(
+    optimizer: TrainableOptimizer, learning_rate: Rate, weight_decay: float | None = None
+) -> TrainableOptimizer:
+    """Returns a learned optimizer with another learning rate, a number or a schedule.
+
+    Args:
+        optimizer: The optimizer.
+        learning_rate: The learning rate.
+        weight_decay: Another weight decay, too; 0: none [None: its own].
+    """
     config = {**optimizer.get_config(), "learning_rate": learning_rate}
+    if weight_decay is not None:
+        # An optimizer without one may have been tuned already.
+        config["weight_decay"] = weight_decay or None
     return type(optimizer).from_config(config)
 
 
-def _setting(rates: dict[float, float], weight_decays: Mapping[float, dict[float, float]]) -> str:
+def _setting(
+    rates: dict[float, float] | None, weight_decays: Mapping[float, dict[float, float]]
+) -> str:
     """Returns the best rate and, if it was tuned too, the best weight decay, in words."""
+    if rates is None:
+        return ""
     decays = [decay for decay, own in weight_decays.items() if own == rates]
     return f"{best_rate(rates):g}{f' wd {decays[0]:g}' if decays else ''}"
 

@@ -33,7 +33,8 @@ class Request(NamedTuple):
     stage: The stage of that period; None: see `RunDirectory.find`.
     target: Count the steps to this loss; None: to the final loss of the best baseline.
     output: The directory for the report; None: the first of `given`.
-    protocol, baselines, schedule, tune_learned, tuning_seeds, tuned_for: See `protocol_of`.
+    protocol, baselines, schedule, tune_learned, tuning_seeds, tuned_for, tune_weight_decay: See
+        `protocol_of`.
     """
 
     given: Sequence[str]
@@ -52,6 +53,7 @@ class Request(NamedTuple):
     tune_learned: bool | None = None
     tuning_seeds: int | None = None
     tuned_for: str | None = None
+    tune_weight_decay: bool | None = None
 
     def chosen(self) -> Protocol:
         """Returns how optimizers are made comparable."""
@@ -62,6 +64,7 @@ class Request(NamedTuple):
             self.tune_learned,
             self.tuning_seeds,
             self.tuned_for,
+            self.tune_weight_decay,
         )
 
     def operands(self) -> list[str]:
@@ -88,6 +91,7 @@ class Request(NamedTuple):
         words = self.operands()
         if self.tune_learned is not None:
             words.append("--tune-learned" if self.tune_learned else "--no-tune-learned")
+        words += ["--tune-weight-decay"] if self.tune_weight_decay else []
         for flag, value in flags.items():
             words += [] if value is None else [flag, str(value)]
         for key, value in self.options.items():

@@ -13,6 +13,9 @@ from l2o.registry import Registry
 # The loss that tuning minimises. "validation" is that of training examples which the models of the
 # tuning do not train on.
 TUNED_FOR = ("training", "validation")
+# Weight decays of learned optimizers. They are multiplied by the rate, which is about 1, while that
+# of AdamW is about 0.03: hence smaller ones than AdamW2D's.
+LEARNED_DECAYS = (0.0, 0.001, 0.01, 0.1)
 
 
 class Protocol(NamedTuple):
@@ -23,6 +26,8 @@ class Protocol(NamedTuple):
     tune_learned: Whether the learning rate of learned optimizers is tuned too.
     tuning_seeds: Number of models that each setting is tuned on; None: as many as are scored.
     tuned_for: One of `TUNED_FOR`.
+    tune_weight_decay: Whether the weight decay of learned optimizers is tuned with their rate, see
+        `LEARNED_DECAYS`.
     """
 
     baselines: tuple[str, ...] = ("SGD", "Momentum", "RMSprop", "Adam", "AdamW")
@@ -30,10 +35,15 @@ class Protocol(NamedTuple):
     tune_learned: bool = False
     tuning_seeds: int | None = None
     tuned_for: str = "training"
+    tune_weight_decay: bool = False
 
     def chosen(self) -> list[Baseline]:
         """Returns the baselines."""
         return [BASELINES.entries[label] for label in self.baselines]
+
+    def learned_decays(self) -> tuple[float | None, ...]:
+        """Returns the weight decays that a learned optimizer is tuned at; None: its own."""
+        return LEARNED_DECAYS if self.tune_weight_decay else (None,)
 
 
 PROTOCOLS: Registry[Protocol] = Registry(
@@ -57,6 +67,7 @@ def protocol_of(
     tune_learned: bool | None = None,
     tuning_seeds: int | None = None,
     tuned_for: str | None = None,
+    tune_weight_decay: bool | None = None,
 ) -> Protocol:
     """Returns a protocol with what was given instead of its own.
 
@@ -68,9 +79,11 @@ def protocol_of(
         tune_learned: See `Protocol` [as the protocol].
         tuning_seeds: See `Protocol` [as the protocol].
         tuned_for: See `Protocol` [as the protocol].
+        tune_weight_decay: See `Protocol` [as the protocol].
 
     Raises:
-        UserError: If there is no protocol, schedule, baseline or loss of that name.
+        UserError: If there is no protocol, schedule, baseline or loss of that name, or the weight
+            decay is to be tuned without the rate.
     """
     protocol = PROTOCOLS.find(name or "default", "--protocol")
     if baselines is not None:
@@ -100,4 +113,8 @@ def protocol_of(
                 "--tune-for",
             )
         protocol = protocol._replace(tuned_for=tuned_for)
+    if tune_weight_decay is not None:
+        protocol = protocol._replace(tune_weight_decay=tune_weight_decay)
+    if protocol.tune_weight_decay and not protocol.tune_learned:
+        raise UserError("expected --tune-learned too", "--tune-weight-decay")
     return protocol

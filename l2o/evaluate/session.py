@@ -168,7 +168,7 @@ def _trained_on(learned: Learned) -> dict[str, Any] | None:
 def _models(seeds: int, learned: int, protocol: Protocol) -> int:
     """Returns about how many models are trained on a problem."""
     grids = sum(len(one.weight_decays) or 1 for one in protocol.chosen())
-    grids += learned * protocol.tune_learned
+    grids += learned * protocol.tune_learned * len(protocol.learned_decays())
     scored = learned + len(protocol.baselines)
     # Most grids of five rates grow once.
     return seeds * scored + 6 * (protocol.tuning_seeds or seeds) * grids

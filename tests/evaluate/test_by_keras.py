@@ -6,6 +6,7 @@ import pytest
 
 import l2o
 from l2o.evaluate import comparison as module
+from l2o.evaluate import protocol as protocols
 from l2o.evaluate.baselines import TUNING_SEEDS
 from l2o.evaluate.cache import Cache
 from l2o.evaluate.comparison import compare
@@ -48,6 +49,26 @@ def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untim
     losses, end = fitted(problem, keras.optimizers.Adam(cosine(best)), STEPS, 0)
     np.testing.assert_allclose(adam.run.losses, [losses], rtol=1e-3)
     np.testing.assert_allclose(adam.run.train_loss, [end], rtol=1e-3)
+
+
+def test_a_weight_decay_is_chosen_as_fit_would_have_it(untimed, monkeypatch):
+    problem = mlp_classifier(**CASE.kwargs)
+    # Half of the grid, and the larger decay: it has to matter in 8 steps.
+    monkeypatch.setattr(protocols, "LEARNED_DECAYS", (0.0, 0.1))
+    monkeypatch.setattr(module, "LEARNED_RATES", range(-1, 1))
+    protocol = protocol_of(
+        baselines="Adam", tune_learned=True, tuning_seeds=1, tune_weight_decay=True
+    )
+    found = compare(
+        CASE, problem, {"rnnprop": l2o.load("rnnprop-digits")}, 1, Cache(None), protocol=protocol
+    )
+    entry = found.learned["rnnprop"]
+    for decay, means in entry.weight_decays.items():
+        for rate, loss in means.items():
+            optimizer = l2o.load("rnnprop-digits", learning_rate=rate, weight_decay=decay or None)
+            _, end = fitted(problem, optimizer, STEPS, TUNING_SEEDS)
+            np.testing.assert_allclose(loss, end, rtol=1e-3)
+    assert min(entry.weight_decays[0.0].values()) != min(entry.weight_decays[0.1].values())
 
 
 # It tunes two optimizers.

@@ -289,6 +289,31 @@ def test_a_protocol_tunes_and_schedules_all_alike(problem, optimizers, tuning, s
     assert found.learned["one"].setting() == "0.3"
 
 
+def test_the_weight_decay_of_learned_optimizers_is_tuned_as_that_of_adamw(
+    problem, optimizers, tuning, scored
+):
+    protocol = protocol_of(
+        baselines="Adam", schedule="cosine", tune_learned=True, tune_weight_decay=True
+    )
+    learned = {"one": optimizers["one"]}
+    found = compare(CASE, problem, learned, 2, Cache(None), protocol=protocol)
+    *decays, adam = [made for made, *_ in tuning]
+    assert [made.weight_decay for made in decays] == [None, 0.001, 0.01, 0.1]
+    without = module.with_rate(optimizers["one"], keras.optimizers.schedules.CosineDecay(1.0, 4))
+    assert content(decays[0]) == content(without)
+    entry = found.learned["one"]
+    assert entry.setting() == "0.3 wd 0.01"
+    assert {decay: means[0.3] for decay, means in entry.weight_decays.items()} == {
+        0: 1.0, 0.001: 2.0, 0.01: 0.5, 0.1: 2.0
+    }  # fmt: skip
+    assert entry.rates is entry.weight_decays[0.01]
+    chosen = scored[0].get_config()
+    assert chosen["weight_decay"] == 0.01
+    assert chosen["learning_rate"]["config"]["initial_learning_rate"] == pytest.approx(0.3)
+    assert adam.weight_decay is None
+    assert list(found.baselines) == ["Adam 0.3"]
+
+
 def test_tuning_for_validation_loss_sees_training_examples_only(
     problem, optimizers, tuning, scored
 ):

@@ -20,6 +20,8 @@ def test_tuned_is_short_for_flags_and_flags_override_it():
     assert "AdamW2D" in tuned.baselines
     changed = protocol_of("tuned", "Lion", "cosine", False, 1, "validation")
     assert changed == Protocol(("Lion", "Adam"), "cosine", False, 1, "validation")
+    assert protocol_of("tuned", tune_weight_decay=True) == tuned._replace(tune_weight_decay=True)
+    assert tuned.learned_decays() == (None,)
 
 
 def test_adam_is_always_one():
@@ -35,6 +37,11 @@ def test_adam_is_always_one():
         ({"baselines": "Adam,Moun"}, r"--baselines: .*'Moun' \(did you mean Muon\?\)"),
         ({"tuned_for": "test"}, "--tune-for: expected training or validation; got 'test'"),
         ({"tuned_for": "validatoin"}, r"--tune-for: .* \(did you mean validation\?\)"),
+        ({"tune_weight_decay": True}, "--tune-weight-decay: expected --tune-learned too"),
+        (
+            {"name": "tuned", "tune_learned": False, "tune_weight_decay": True},
+            "--tune-weight-decay: expected --tune-learned too",
+        ),
         ({"baselines": "adam"}, "--baselines: no baseline called 'adam'"),
         ({"baselines": ""}, "--baselines: no baseline called ''"),
         ({"baselines": "Adam,Lion,Adam"}, "--baselines: expected each baseline once"),

@@ -287,7 +287,7 @@ def test_a_name_that_is_no_text(labels):
         ),
         Request(["a"], protocol="tuned", baselines="SGD,Lion", schedule="cosine", tuning_seeds=2),
         Request(["a"], protocol="tuned", tune_learned=False),
-        Request(["a"], tune_learned=True, tuned_for="validation"),
+        Request(["a"], tune_learned=True, tuned_for="validation", tune_weight_decay=True),
     ],
 )  # fmt: skip
 def test_the_command_asks_for_the_same(request_, monkeypatch):

@@ -13,6 +13,7 @@ from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, rate
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, described, titled
 from l2o.evaluate.metrics import WINDOW
+from l2o.evaluate.protocol import LEARNED_DECAYS
 from l2o.evaluate.report import html, tables
 from l2o.shell import directory_option, step
 from l2o.version import __version__
@@ -127,15 +128,18 @@ def _how_tuned(evaluation: Evaluation) -> str:
     protocol = evaluation.request.chosen()
     seeds = protocol.tuning_seeds
     other = f"{tables.counted(seeds, 'other seed')}" if seeds else "as many other seeds"
+    decays = _listed(BASELINES.entries["AdamW2D"].weight_decays)
     named = [
         words
         for label, words in (
             ("Momentum", "Momentum is SGD with momentum 0.9."),
-            ("AdamW2D", f"AdamW2D is AdamW whose weight decay is tuned too: {_decays()}."),
+            ("AdamW2D", f"AdamW2D is AdamW whose weight decay is tuned too: {decays}."),
         )
         if label in protocol.baselines
     ]
     learned = f" For learned optimizers it starts as {_grid(LEARNED_RATES)}."
+    if protocol.tune_weight_decay:
+        learned += f" Their weight decay is tuned too: {_listed(LEARNED_DECAYS)}."
     loss = {
         "training": f"The table has the mean training loss after the last step, over {other}.",
         "validation": "Tuning holds out a fifth of the training examples. The table has the mean "
@@ -162,11 +166,11 @@ def _how_tuned(evaluation: Evaluation) -> str:
 
 
 def _grid(numbers: Iterable[int]) -> str:
-    return ", ".join(f"{rate(k):g}" for k in numbers)
+    return _listed(map(rate, numbers))
 
 
-def _decays() -> str:
-    return ", ".join(f"{decay:g}" for decay in BASELINES.entries["AdamW2D"].weight_decays)
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _measures(one: Comparison) -> list[html.Part]:
