@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from l2o.evaluate import metrics, timing
-from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, TUNING_SEEDS, rate
-from l2o.evaluate.protocol import PROTOCOLS
+from l2o.evaluate.baselines import BASELINES, DECAYS, LEARNED_RATES, RATES, TUNING_SEEDS, rate
+from l2o.evaluate.protocol import LEARNED_DECAYS, PROTOCOLS
 from l2o.evaluate.report import tables
 from l2o.evaluate.schedules import SCHEDULES
 from l2o.evaluate.suites import FIXED, SUITES
@@ -55,8 +55,9 @@ def test_its_numbers_are_those_of_the_code():
     }
     for baseline in BASELINES.entries.values():
         assert f"`{baseline.kind}`" in TEXT
-    decays = BASELINES.entries["AdamW2D"].weight_decays
-    assert ", ".join(f"{decay:g}" for decay in decays) in TEXT
+    assert ", ".join(f"{decay:g}" for decay in DECAYS) in TEXT
+    *decays, last = LEARNED_DECAYS
+    assert f"{', '.join(f'{decay:g}' for decay in decays)} and {last:g}, each with a grid" in TEXT
     for name, protocol in PROTOCOLS.entries.items():
         (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `{name}` "))
         assert ", ".join(protocol.baselines) in row

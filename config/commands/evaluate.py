@@ -58,8 +58,8 @@ def _add_protocol(parser: Parser) -> None:
     group.add_argument(
         "--baselines",
         metavar="A,B",
-        help="some of SGD, Momentum, RMSprop, Adam, AdamW, AdamW2D, Lion, Muon, Nadam; Adam is "
-        "always one",
+        help="some of SGD, Momentum, RMSprop, Adam, AdamW, AdamW2D, Lion, Muon, Muon2D, Nadam; "
+        "Adam is always one",
     )
     group.add_argument("--tuning-seeds", type=positive, help="models for each setting [--seeds]")
     group.add_argument(

@@ -47,6 +47,9 @@ class Baseline(NamedTuple):
         return kind(learning_rate=learning_rate, **self.options, **decay)
 
 
+# Of the baselines whose grid has two dimensions.
+DECAYS = (0.0, 0.001, 0.01, 0.1, 1.0)
+
 BASELINES: Registry[Baseline] = Registry(
     "baseline",
     {
@@ -57,10 +60,11 @@ BASELINES: Registry[Baseline] = Registry(
             Baseline("RMSprop", "RMSprop", {}),
             Baseline("Adam", "Adam", {}),
             Baseline("AdamW", "AdamW", {}),
-            # Its grid has two dimensions. With a weight decay of 0 it is Adam.
-            Baseline("AdamW2D", "AdamW", {}, weight_decays=(0.0, 0.001, 0.01, 0.1, 1.0)),
+            # With a weight decay of 0 it is Adam.
+            Baseline("AdamW2D", "AdamW", {}, weight_decays=DECAYS),
             Baseline("Lion", "Lion", {}),
             Baseline("Muon", "Muon", {}),
+            Baseline("Muon2D", "Muon", {}, weight_decays=DECAYS),
             Baseline("Nadam", "Nadam", {}),
         )
     },

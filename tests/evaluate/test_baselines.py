@@ -16,10 +16,11 @@ def test_the_grid_is_1_and_3_times_powers_of_ten():
 def test_the_baselines_are_those_of_keras():
     made = {label: b.create(0.25) for label, b in BASELINES.entries.items()}
     assert list(made) == [
-        "SGD", "Momentum", "RMSprop", "Adam", "AdamW", "AdamW2D", "Lion", "Muon", "Nadam",
+        "SGD", "Momentum", "RMSprop", "Adam", "AdamW", "AdamW2D", "Lion", "Muon", "Muon2D",
+        "Nadam",
     ]  # fmt: skip
     for name, optimizer in made.items():
-        kind = {"Momentum": "SGD", "AdamW2D": "AdamW"}.get(name, name)
+        kind = {"Momentum": "SGD", "AdamW2D": "AdamW", "Muon2D": "Muon"}.get(name, name)
         expected = getattr(keras.optimizers, kind)(learning_rate=0.25).get_config()
         differing = {
             k: v for k, v in optimizer.get_config().items() if v != expected[k] and k != "name"
@@ -39,6 +40,19 @@ def test_a_weight_decay_is_multiplied_by_the_learning_rate():
     # So without a decay the results of Adam count.
     np.testing.assert_array_equal(ends[1], ends[2])
     assert type(adamw.create(0.5, 0.0)) is keras.optimizers.Adam
+
+
+def test_the_weight_decay_of_muon_is_that_of_matrices():
+    ends = []
+    for decay in (0.0, 0.1):
+        optimizer = BASELINES.entries["Muon2D"].create(0.5, decay)
+        matrix, vector = (keras.Variable(np.ones(shape, np.float32)) for shape in ((3, 3), 3))
+        # Without gradients nothing but the decay changes them.
+        optimizer.apply([np.zeros((3, 3), np.float32), np.zeros(3, np.float32)], [matrix, vector])
+        ends.append((matrix.numpy(), vector.numpy()))
+    np.testing.assert_allclose(ends[0][0], np.ones((3, 3)))
+    np.testing.assert_allclose(ends[1][0], np.full((3, 3), 1 - 0.5 * 0.1), rtol=1e-6)
+    np.testing.assert_allclose([end for _, end in ends], np.full((2, 3), 1 - 0.5 * 0.004), 1e-6)
 
 
 @pytest.fixture

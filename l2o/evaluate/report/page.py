@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import keras
 import tensorflow as tf
 
-from l2o.evaluate.baselines import BASELINES, LEARNED_RATES, RATES, rate
+from l2o.evaluate.baselines import DECAYS, LEARNED_RATES, RATES, rate
 from l2o.evaluate.comparison import Comparison
 from l2o.evaluate.evaluation import Evaluation, described, titled
 from l2o.evaluate.metrics import WINDOW
@@ -128,12 +128,13 @@ def _how_tuned(evaluation: Evaluation) -> str:
     protocol = evaluation.request.chosen()
     seeds = protocol.tuning_seeds
     other = f"{tables.counted(seeds, 'other seed')}" if seeds else "as many other seeds"
-    decays = _listed(BASELINES.entries["AdamW2D"].weight_decays)
+    decays = _listed(DECAYS)
     named = [
         words
         for label, words in (
             ("Momentum", "Momentum is SGD with momentum 0.9."),
             ("AdamW2D", f"AdamW2D is AdamW whose weight decay is tuned too: {decays}."),
+            ("Muon2D", f"Muon2D is Muon whose weight decay is tuned too: {decays}."),
         )
         if label in protocol.baselines
     ]
