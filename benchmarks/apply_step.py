@@ -4,8 +4,10 @@
 
 The models are MLPs 784-20-10 (15,910 parameters), 784-256-256-10 (269,322), 784-700-700-10
 (1,047,210) and, if it is asked for, 784-2800-2800-10 (10,068,810), on batches of 64 random
-examples, compiled as Keras does by default. The data set is one repeated batch, so that it costs
-nothing. After a `fit` that compiles, a `fit` of one epoch is
+examples, compiled as Keras does by default. `--parameters 1230944` is another kind of model, a
+transformer with 6 blocks of width 128, on batches of 32 windows of 128 characters: its forward and
+backward pass takes much longer than that of an MLP of this size. The data set is one repeated
+batch, so that it costs nothing. After a `fit` that compiles, a `fit` of one epoch is
 timed, which lasts for `--seconds`. Each measurement runs in a process of its own, and all rows
 take turns. The table has medians. naive-DM is DM as a plain Keras optimizer that calls its network
 for each variable.
@@ -31,6 +33,8 @@ HIDDEN_LAYERS = {
     1047210: (700, 700),
     10068810: (2800, 2800),
 }
+TRANSFORMER = 1_230_944
+SIZES = [*HIDDEN_LAYERS, TRANSFORMER]
 # Enough to outweigh the start of `fit` and to estimate the number of steps for the given time.
 WARM_UP_STEPS = 20
 
@@ -40,7 +44,7 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
 
     Args:
         name: One of `OPTIMIZERS`.
-        parameters: One of `HIDDEN_LAYERS`.
+        parameters: One of `SIZES`.
         seconds: Duration of the measurement.
     """
     import keras
@@ -48,6 +52,7 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
     import tensorflow as tf
 
     from benchmarks.peers.naive_apply import NaiveDM
+    from l2o.problems import char_lm
 
     if name in common.LEARNED:
         optimizer = common.learned(name)
@@ -60,19 +65,24 @@ def measure(name: str, parameters: int, seconds: float) -> common.Row:
             "Muon": lambda: keras.optimizers.Muon(1e-3),
             "SGD": lambda: keras.optimizers.SGD(1e-2),
         }[name]()
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            *(keras.layers.Dense(units, "sigmoid") for units in HIDDEN_LAYERS[parameters]),
-            keras.layers.Dense(10),
-        ]
-    )
-    assert model.count_params() == parameters
+    rng = np.random.default_rng(0)
+    if parameters == TRANSFORMER:
+        problem = char_lm(width=128, depth=6, context=128)
+        model = problem.build_model()
+        characters = rng.integers(0, 96, size=(2, 32, 128))
+        batch = tuple(characters)
+    else:
+        model = keras.Sequential(
+            [
+                keras.Input((784,)),
+                *(keras.layers.Dense(units, "sigmoid") for units in HIDDEN_LAYERS[parameters]),
+                keras.layers.Dense(10),
+            ]
+        )
+        batch = rng.uniform(size=(64, 784)).astype("float32"), rng.integers(0, 10, size=64)
+    assert model.count_params() == parameters, model.count_params()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss)
-
-    rng = np.random.default_rng(0)
-    batch = rng.uniform(size=(64, 784)).astype("float32"), rng.integers(0, 10, size=64)
     dataset = tf.data.Dataset.from_tensors(batch).repeat()
 
     def fit(steps: int) -> float:
@@ -103,10 +113,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--parameters",
-        type=common.listed(common.positive(int), HIDDEN_LAYERS),
-        default=list(HIDDEN_LAYERS)[:-1],
+        type=common.listed(common.positive(int), SIZES),
+        default=SIZES[:3],
         metavar="N,M",
-        help=f"size of the model, some of {', '.join(map(str, HIDDEN_LAYERS))} [all but the last]",
+        help=f"size of the model, some of {', '.join(map(str, SIZES))} [the first three]",
     )
     parser.add_argument("--worker", choices=OPTIMIZERS, help=argparse.SUPPRESS)
     common.add_common_options(parser, seconds=3)

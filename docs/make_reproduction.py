@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ from l2o.train.loading import SHIPPED
 
 PAGE = Path(__file__).parent / "reproduction.md"
 Found = Mapping[str, Any]
+# Where a result has the ratio of a loss, and the best baseline by it.
+KEYS = {
+    "train_loss": ("ratio_to_best", "best_baseline"),
+    "test_loss": ("test_ratio_to_best", "best_baseline_by_test_loss"),
+}
 
 
 def main(evaluations: str, ablations: str | None = None) -> None:
@@ -90,18 +95,31 @@ def values(results: Iterable[Found]) -> dict[str, dict[str, float]]:
     """Returns for each problem the ratios by optimizer."""
     return {
         f"{one['name']}, {one['steps']:,}": {
-            label: _ratio(one["optimizers"][label]).value for label in learned(one)
+            label: ratio_of(one, label).value for label in learned(one)
         }
         for one in results
     }
 
 
-def table(results: list[Found]) -> str:
-    """Returns a table of ratios with intervals, diverged models and the best baseline."""
-    labels = learned(results[0])
+def table(
+    results: list[Found], measure: str = "train_loss", labels: Sequence[str] | None = None
+) -> str:
+    """Returns a table of ratios with intervals, diverged models and the best baseline.
+
+    Args:
+        results: Of all problems.
+        measure: "train_loss" or "test_loss" ["train_loss"].
+        labels: The optimizers [all learned ones].
+    """
+    labels = learned(results[0]) if labels is None else labels
     head = ["problem", "steps", *labels, "best baseline"]
     rows = [
-        [one["name"], f"{one['steps']:,}", *(_cell(one, label) for label in labels), _best(one)]
+        [
+            one["name"],
+            f"{one['steps']:,}",
+            *(_cell(one, label, measure) for label in labels),
+            _best(one, measure),
+        ]
         for one in results
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
@@ -146,26 +164,27 @@ counted, if there are any. docs/evaluation.md explains the problems.
     )
 
 
-def _cell(one: Found, label: str) -> str:
-    own = one["optimizers"][label]
-    lost = round(own["measures"]["diverged"]["mean"] * len(one["seeds"]))
-    text = ratio_text(_ratio(own))
+def _cell(one: Found, label: str, measure: str = "train_loss") -> str:
+    lost = round(one["optimizers"][label]["measures"]["diverged"]["mean"] * len(one["seeds"]))
+    text = ratio_text(ratio_of(one, label, measure))
     return f"{text}, {lost} diverged" if 0 < lost < len(one["seeds"]) else text
 
 
-def _best(one: Found) -> str:
-    mean = one["optimizers"][one["best_baseline"]]["measures"]["train_loss"]["mean"]
-    return f"{one['best_baseline']}: " + ("diverged" if mean is None else f"{mean:.3g}")
+def _best(one: Found, measure: str = "train_loss") -> str:
+    label = one[KEYS[measure][1]]
+    mean = one["optimizers"][label]["measures"][measure]["mean"]
+    return f"{label}: " + ("diverged" if mean is None else f"{mean:.3g}")
 
 
-def _ratio(own: Found) -> Ratio:
-    found = own["ratio_to_best"]
+def ratio_of(one: Found, label: str, measure: str = "train_loss") -> Ratio:
+    """Returns the ratio of an optimizer's loss on a problem; infinity if it diverged."""
+    found = one["optimizers"][label][KEYS[measure][0]]
     value = float("inf") if found["value"] is None else found["value"]
     return Ratio(value, found["low"], found["high"])
 
 
 def _loss(one: Found, label: str) -> str | None:
-    ratio = _ratio(one["optimizers"][label])
+    ratio = ratio_of(one, label)
     if ratio.value <= 1:
         return None
     return "unclear" if ratio.low is not None and ratio.low <= 1 else "clear"

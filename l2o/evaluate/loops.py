@@ -89,8 +89,8 @@ class LearnedLoop:
 
     Args:
         optimizee: The models.
-        optimizer: An optimizer whose delta Keras only multiplies by the learning rate, see
-            `_is_plain`.
+        optimizer: An optimizer whose delta Keras only multiplies by the learning rate, and whose
+            weights it may decay, see `_is_plain`.
         models: Number of models.
         rated: Whether `start` will get learning rates.
     """
@@ -103,6 +103,7 @@ class LearnedLoop:
         self.models = models
         self._own = optimizer.get_config()["learning_rate"]
         self._schedule = schedule_of(optimizer)
+        self._decay = optimizer.weight_decay
         # With a factor of 1 the unroll has none.
         self._has_factor = rated or self._own != 1
         self._unroll: Callable[..., Any] | None = None
@@ -132,7 +133,8 @@ class LearnedLoop:
             self.rule, self.rule.values(), self.optimizee, carry, batches, steps,
             multiplier=factor if self._has_factor else None,
         )  # fmt: skip
-        done = unroll.forward(references=False)
+        decay = None if self._decay is None else lambda i: self._decay * factor(i)
+        done = unroll.forward(references=False, decay=decay)
         # NumPy has no bfloat16.
         losses = tf.cast(first, tf.float32), tf.cast(done.objectives, tf.float32)
         return *losses, done.steps, done.carry
@@ -353,14 +355,14 @@ def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule |
 
 
 def _is_plain(optimizer: TrainableOptimizer) -> bool:
-    """Returns whether Keras' options but the learning rate (clipping, ...) have their defaults.
+    """Returns whether Keras' options but two (clipping, ...) have their defaults.
 
-    The learning rate is a number or a schedule.
+    The two are the learning rate, which is a number or a schedule, and the weight decay.
     """
     given, plain = optimizer.get_config(), keras.optimizers.Optimizer(1.0).get_config()
     if not isinstance(given["learning_rate"], float) and schedule_of(optimizer) is None:
         return False
-    ours = ("name", "learning_rate")
+    ours = ("name", "learning_rate", "weight_decay")
     return all(given[key] == value for key, value in plain.items() if key not in ours)
 
 

@@ -122,6 +122,7 @@ class Unroll:
         parameters: bool = False,
         ended: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = never,
         record: bool = False,
+        decay: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> Trajectory:
         """Runs the updates.
 
@@ -135,6 +136,8 @@ class Unroll:
                 the update is scored by. It always ends after an objective that is not finite,
                 held-out or not [never].
             record: Whether to record the history that `backward` reads [False].
+            decay: i -> the share of each parameter that is lost before update i, as in Keras: a
+                scalar, or [K] with an axis of optimizees. `backward` knows nothing of it [None].
         """
         # Asked only if something is recorded: the answer takes a trace of the objective.
         through = record and self.through_evaluations
@@ -151,6 +154,9 @@ class Unroll:
         ) -> Any:
             objectives, reference_values, values, history = log
             lane_grads = lanes.cut(grads)
+            if decay is not None:
+                lost = keep_where(flags.alive, _multiplied(decay(i), now.params))
+                now = now._replace(params=[p - d for p, d in zip(now.params, lost, strict=True)])
             read = now.params
             if self.count and lanes.parameters:
                 read = keep_where(finite, read)

@@ -361,6 +361,7 @@ RATED = {
     "learned": (RNNPROP, float, loops.LearnedLoop),
     "learned, cosine": (RNNPROP, cosine, loops.LearnedLoop),
     "learned, warm-up": (RNNPROP, warmed_up, loops.LearnedLoop),
+    "learned, decay": (partial(RNNPROP, weight_decay=0.3), warmed_up, loops.LearnedLoop),
     "learned, decay and clipping": (
         partial(RNNPROP, weight_decay=0.1, global_clipnorm=0.5), cosine, loops.KerasLoop
     ),
