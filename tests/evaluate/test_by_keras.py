@@ -51,6 +51,8 @@ def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untim
     np.testing.assert_allclose(adam.run.train_loss, [end], rtol=1e-3)
 
 
+# test_comparison.py has what is chosen, and test_runs.py what `fit` makes of a weight decay.
+@pytest.mark.slow
 def test_a_weight_decay_is_chosen_as_fit_would_have_it(untimed, monkeypatch):
     problem = mlp_classifier(**CASE.kwargs)
     # Half of the grid, and the larger decay: it has to matter in 8 steps.
