@@ -182,7 +182,11 @@ def files(directory):
     return run.summary_path.read_bytes(), checkpoints
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# It sees a gradient. The others draw from the same seeds, and a run keeps nothing of any of them.
+@pytest.mark.parametrize(
+    "kind",
+    [k if k == "sign_gradient" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS],
+)
 def test_a_killed_run_ends_as_an_undisturbed_one(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(OPTIMIZERS.entries, "Tiny", TinyOptimizer)
