@@ -102,7 +102,7 @@ def test_a_saved_float8_model(make, tmp_path):
     assert by_place[0] == by_place[1]
 
 
-@feature("`model.save` before any step")
+@feature("`model.save` before any step", fast=NONE)
 def test_a_model_that_is_saved_before_any_step(make, tmp_path):
     model = new_model(make())
     model.save(tmp_path / "m.keras")

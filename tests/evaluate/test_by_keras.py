@@ -31,12 +31,13 @@ def untimed(monkeypatch):
     )
 
 
-def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untimed):
+def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untimed, monkeypatch):
+    monkeypatch.setattr(module, "RATES", range(-3, 0))
     problem = mlp_classifier(**CASE.kwargs)
     protocol = protocol_of(
         baselines="Adam", schedule="cosine", tuning_seeds=1, tuned_for="validation"
     )
-    learned = {"rnnprop": l2o.load("rnnprop-digits")}
+    learned = {"any": l2o.DMOptimizer(layers=(2,))}
     found = compare(CASE, problem, learned, 1, Cache(None), protocol=protocol)
     (adam,) = found.baselines.values()
     part = with_validation_split(problem)

@@ -191,7 +191,7 @@ def test_a_learned_optimizer_goes_the_same_way_and_is_not_changed_by_it(problem,
         np.testing.assert_array_equal(a, b)
 
 
-CLIPPED = {"learning_rate": 0.5, "global_clipnorm": 0.01}
+CLIPPED = {"layers": (2,), "learning_rate": 0.5, "global_clipnorm": 0.01}
 
 
 def averaged():

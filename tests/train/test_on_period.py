@@ -74,7 +74,14 @@ def test_a_resumed_run_tells_new_periods_only_and_goes_on_counting(tmp_path):
 
 
 @quick
-@pytest.mark.parametrize("error", [ZeroDivisionError("x"), StopIteration(), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("x"),
+        pytest.param(StopIteration(), marks=pytest.mark.slow),
+        KeyboardInterrupt(),
+    ],
+)
 def test_an_error_stops_the_run_after_the_period_which_is_kept(tmp_path, error):
     runner(tmp_path / "whole").train()
 

@@ -90,7 +90,10 @@ def run(training, horizon, length=5, seed=0):
     return list(training.train(0, rng, lambda rng: length, 0.0, horizon))
 
 
-@pytest.mark.parametrize("estimator", [None, PES()], ids=["backprop", "PES"])
+# The states of PES are replaced in a test below.
+@pytest.mark.parametrize(
+    "estimator", [None, pytest.param(PES(), marks=pytest.mark.slow)], ids=["backprop", "PES"]
+)
 def test_optimizees_are_replaced_one_by_one_without_a_new_trace(estimator):
     training = make(estimator)
     unrolls = run(training, (10, 40))
