@@ -62,15 +62,17 @@ def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_repli
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+# What replicas give together is above, and one that diverges is in inner/test_batched.py.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "how", "seeds"),
     [
+        ("train", "objective", [0, 2, 1, 4]),
         # The only one of its replica.
         ("train", "objective", [0, 1]),
-        pytest.param("train", "objective", [0, 2, 1, 4], marks=pytest.mark.slow),
         # What is left out then does not depend on the kind.
-        pytest.param("train", "gradient", [0, 1], marks=pytest.mark.slow),
-        pytest.param("imitate", "gradient", [1, 0], marks=pytest.mark.slow),
+        ("train", "gradient", [0, 1]),
+        ("imitate", "gradient", [1, 0]),
     ],
 )
 def test_a_diverged_optimizee_of_one_replica_is_left_out(two, kind, how, seeds):
