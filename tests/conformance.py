@@ -21,7 +21,15 @@ NAMES = sorted(OPTIMIZERS.entries)
 # AdafacMLP shares Celo2's code and Choice shares RNNProp's, so they are for `make test-slow`.
 FAST = [name for name in NAMES if name not in ("AdafacMLP", "Choice")]
 RULES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+# For what takes long to trace or to compile: a rule with an LSTM, and one that sees matrices.
+TWO = ("LearnedMuon", "RNNProp")
 STEPS = 10
+
+
+def only(*names):
+    """Gives a test each rule; those that are not named are for `make test-slow`."""
+    rules = [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    return pytest.mark.parametrize("optimizer", rules, indirect=True)
 
 
 def each_rule(*parameters, cases, fast):
@@ -161,6 +169,7 @@ def test_mixed_parameters_keep_state_shapes_and_dtypes_step_after_step(optimizer
 
 
 @pytest.mark.xla
+@only(*TWO)
 def test_apply_and_tf_function_equal_eager_updates_on_mixed_parameters(optimizer):
     params, traced = mixed_params(), mixed_params()
     variables = [keras.Variable(p, dtype=p.dtype.name) for p in params]
@@ -198,8 +207,10 @@ def test_update_assigns_nothing(optimizer):
     "optimizer",
     "eager",
     cases={"graph": [False], "eager": [True]},
-    # What is compiled: one program for all variables, one with all of a state, and parts.
-    fast={"graph": ["RNNProp", "ScaleHierarchical", "Celo2"], "eager": ["RNNProp"]},
+    # What is compiled: one program for all variables, and one with all of a state. Parts, as of
+    # Celo2, are compiled in optimizer/test_parts.py.
+    # contract/test_steps.py has a fit that is eager.
+    fast={"graph": ["RNNProp", "ScaleHierarchical"]},
 )
 def test_fit_equals_the_pure_path(optimizer, problem, eager):
     model = problem.model(7)
@@ -220,6 +231,7 @@ def test_fit_equals_the_pure_path(optimizer, problem, eager):
     assert_same(learned, optimizer.network.get_weights(), rtol=0)
 
 
+@only("DM", *TWO)
 def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
     model = problem.model(7)
     images, labels = problem.batches(1, 0, 3)
@@ -236,7 +248,7 @@ def test_apply_in_a_loop_of_ones_own_equals_the_pure_path(optimizer, problem):
     "optimizer",
     "outside",
     cases={"whole": [False], "a part": [True]},
-    fast={"whole": FAST, "a part": ["RNNProp"]},
+    fast={"whole": TWO, "a part": ["RNNProp"]},
 )
 def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     if outside:
@@ -260,7 +272,8 @@ def test_the_unroll_equals_single_steps_and_chains(optimizer, problem, outside):
     "optimizer",
     "kind",
     cases={kind: [kind] for kind in tiny.PROBLEMS},
-    fast={"transformer": ["RNNProp"], "vae": ["DM"]},
+    # Each kind is evaluated in inner/test_batched.py.
+    fast={"vae": ["DM"]},
 )
 def test_each_kind_of_model_in_fit_and_in_the_unroll(optimizer, kind):
     problem, steps = tiny.PROBLEMS[kind](), 3
@@ -296,6 +309,8 @@ def test_extreme_gradients_stay_finite(optimizer, scale, shape):
         assert_finite(state)
 
 
+# The others of FAST, as that of ScaleHierarchical takes as long as all of them.
+@only(*(name for name in FAST if name != "ScaleHierarchical"))
 def test_one_huge_gradient_is_not_remembered_forever(optimizer):
     params = [tf.zeros([4])]
     _, state = optimizer.update(params, gradients(params, 1e30), optimizer.initial_state(params))
@@ -331,6 +346,7 @@ class Ray(Problem):
         return self.scale * squares / 2, model_state
 
 
+@only(*TWO)
 def test_second_order_meta_gradients_stay_finite(optimizer):
     problem = Ray()
     instance = problem.init(0)
@@ -391,11 +407,8 @@ def float64():
         "a part-first": [PartOfABowl(), False],
         "a part-second": [PartOfABowl(), True],
     },
-    # The LSTMs of DM and ScaleBasic are those of RNNProp.
-    fast={
-        "whole-second": ["RNNProp", "ScaleHierarchical", "Celo2"],
-        "a part-first": ["DM"],
-    },
+    # One with second derivatives, one without; the others take twice as long.
+    fast={"whole-second": ["RNNProp"], "a part-first": ["DM"]},
 )
 def test_the_meta_gradient_equals_finite_differences(name, problem, second_derivatives, float64):
     with seeds.keras_initializers(0):
@@ -512,7 +525,8 @@ def test_options_other_than_the_defaults_come_back_and_have_their_effect(optimiz
 
 def test_learned_weights_are_no_optimizer_variables(optimizer):
     model, x, y = small_model()
-    model.compile(optimizer=optimizer, loss="mse")
+    # What is a variable does not depend on a trace, which takes longer.
+    model.compile(optimizer=optimizer, loss="mse", run_eagerly=True)
     model.fit(x, y, verbose=0)
     learned = {id(v) for v in optimizer.network.variables}
     assert learned

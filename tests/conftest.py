@@ -62,6 +62,22 @@ def _compiled_where_it_is_asked_for(request, monkeypatch):
         monkeypatch.setattr(TrainableOptimizer, "xla", True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """What tests write need not outlive the machine; each `fsync` takes 5 ms or more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture
+def quick_periods():
+    from tests.running import quick_periods
+
+    with quick_periods():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_draws_at_each_run():
     """What a test leaves to chance (the first weights of a network) must not decide it."""

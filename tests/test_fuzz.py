@@ -30,7 +30,7 @@ from l2o.train import (
 )
 from l2o.train.resolve import job
 from l2o.train.session import start
-from tests.running import build_runner
+from tests.running import build_runner, quick_periods
 
 EXAMPLES = int(os.environ.get("L2O_EXAMPLES", "30"))
 fuzz = settings(
@@ -288,11 +288,12 @@ def trained(tmp_path_factory):
             "constructor": name,
             "network": {"layers": [2]},
             "problems": [{"target": "Booth"}],
-            "strategy": {"num_periods": 2, "epochs_per_period": 1, "validation_unroll": 2},
+            "strategy": {"num_periods": 2, "epochs_per_period": 1, "unroll_distribution": 2},
         }
         if name == "DM":
             job["network"]["preprocess"] = False
-        start(merge_overrides(job, [f"directory={path / name}"]))
+        with quick_periods():
+            start(merge_overrides(job, [f"directory={path / name}"]))
     return path
 
 

@@ -18,13 +18,15 @@ from l2o.disk.packing import pack, seal, unpack
 from l2o.errors import UserError
 from l2o.train import RunDirectory, resolve_config
 from l2o.train.session import start
-from tests.running import build_runner
+from tests.running import build_runner, quick_periods
+
+pytestmark = pytest.mark.usefixtures("quick_periods")
 
 JOB = {
     "constructor": "DM",
     "network": {"layers": [2]},
     "problems": [{"target": "Booth"}],
-    "strategy": {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2},
+    "strategy": {"num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2},
 }
 
 
@@ -46,7 +48,8 @@ def original(tmp_path_factory):
     """The directory of a run that was trained, to be copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("trained"))
-        start({**JOB, "directory": "run"})
+        with quick_periods():
+            start({**JOB, "directory": "run"})
         return Path("run").absolute()
 
 

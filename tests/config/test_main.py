@@ -124,9 +124,28 @@ def test_tensorflow_is_not_imported_for_help_and_wrong_arguments(words, tmp_path
         assert imported.isdisjoint({"tensorflow", "keras", "numpy", "l2o.api"})
 
 
-def test_a_program_that_is_not_the_command_gets_all_of_l2o_at_once(tmp_path):
+# Stands in for `l2o.api`, which imports TensorFlow: that takes seconds.
+STAND_IN = (
+    "import importlib.util, sys\n"
+    "class Finder:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name == 'l2o.api':\n"
+    "            return importlib.util.spec_from_file_location(name, sys.path[-1] + '/api.py')\n"
+    "sys.path.append({folder!r})\n"
+    "sys.meta_path.insert(0, Finder())\n"
+    "import l2o\n"
+)
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    (tmp_path / "api.py").write_text("__all__ = ['load']\nload = 'loaded'\n")
+    return STAND_IN.format(folder=str(tmp_path))
+
+
+def test_a_program_that_is_not_the_command_gets_all_of_l2o_at_once(tmp_path, stand_in):
     """So that Keras knows the classes in the file of a model."""
-    code = "import sys, l2o; print('l2o.optimizer.dm' in sys.modules)"
+    code = stand_in + "print('l2o.api' in sys.modules and vars(l2o)['load'] == 'loaded')"
     (tmp_path / "other.py").write_text(code)
     (tmp_path / "package").mkdir()
     # Python imports it as it imports l2o for `python -m l2o`.
@@ -144,6 +163,38 @@ def test_a_program_that_is_not_the_command_gets_all_of_l2o_at_once(tmp_path):
         assert done.stdout == "True\n"
 
 
+# It imports TensorFlow.
+@pytest.mark.slow
+def test_all_of_l2o_has_the_classes(tmp_path):
+    code = "import sys, l2o; print('l2o.optimizer.dm' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == "True\n"
+
+
+def test_within_the_command_names_are_looked_up_when_they_are_used(tmp_path, stand_in):
+    (tmp_path / "l2o").write_text(
+        f"{stand_in}"
+        "assert 'l2o.api' not in sys.modules\n"
+        "assert not hasattr(l2o, '__all__') and 'l2o.api' not in sys.modules\n"
+        "assert l2o.load == 'loaded' and 'l2o.api' in sys.modules\n"
+        "assert not hasattr(l2o, 'nothing')\n"
+    )
+    subprocess.run(
+        [sys.executable, str(tmp_path / "l2o")],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+# It imports TensorFlow.
+@pytest.mark.slow
 def test_within_the_command_names_are_loaded_when_they_are_used(tmp_path):
     (tmp_path / "l2o").write_text(
         "import sys, l2o\n"

@@ -45,6 +45,15 @@ NAMES = [name for name in preset_names() if name != "sample"]
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_a_config(name):
+    config = resolve_config(merge_all(presets=[name]))
+    assert build_strategy(config).plan([]).period == 0
+
+
+# What they are made of is built in other tests.
+@pytest.mark.parametrize(
+    "name", [n if n == "rnnprop-paper" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_a_preset_is_a_job(name):
     config = resolve_config(merge_all(presets=[name]))
     training, strategy = build_training(config), build_strategy(config)

@@ -9,10 +9,10 @@ from tests.contract.features import maker
 def make(request):
     """Makes optimizers of the kind that the test is parametrized with.
 
-    Celo2's operations run one by one: that takes less time than to trace them. ScaleBasic is
-    traced, and so is Celo2 where that is the matter of the test or XLA compiles.
+    Operations run one by one where a test takes few steps: that takes less time than to trace
+    them. They are traced where that is the matter of the test, or XLA compiles.
     """
     traced = TrainableOptimizer.xla or request.node.get_closest_marker("traced")
-    tf.config.run_functions_eagerly(request.param == "Celo2" and not traced)
+    tf.config.run_functions_eagerly(not traced)
     yield maker(request.param)
     tf.config.run_functions_eagerly(False)

@@ -175,6 +175,7 @@ def test_a_dynamic_loss_scale(make):
     assert float(scaled.dynamic_scale) == 4.0
 
 
+@pytest.mark.traced
 @feature("`mixed_float16`")
 def test_mixed_float16(make):
     _mixed(make, "mixed_float16", keras.optimizers.LossScaleOptimizer)

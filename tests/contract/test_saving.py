@@ -56,7 +56,7 @@ def test_a_clone(make):
     equal(fit(model), fit(clone))
 
 
-@feature("`model.save` and `load_model`", fast=BOTH)
+@feature("`model.save` and `load_model`")
 def test_a_saved_model(make, tmp_path):
     model = new_model(make(learning_rate=0.5))
     fit(model)
@@ -102,14 +102,14 @@ def test_a_saved_float8_model(make, tmp_path):
     assert by_place[0] == by_place[1]
 
 
-@feature("`model.save` before any step")
+@feature("`model.save` before any step", fast=NONE)
 def test_a_model_that_is_saved_before_any_step(make, tmp_path):
     model = new_model(make())
     model.save(tmp_path / "m.keras")
     equal(fit(keras.models.load_model(tmp_path / "m.keras")), fit(model))
 
 
-@feature("`model.save` with `LossScaleOptimizer`")
+@feature("`model.save` with `LossScaleOptimizer`", fast=NONE)
 def test_a_saved_model_with_a_loss_scale(make, tmp_path):
     model = new_model(keras.optimizers.LossScaleOptimizer(make()))
     fit(model)
@@ -241,7 +241,7 @@ def test_tensorflows_own_checkpoints(make, tmp_path):
     equal(state(optimizer), state(other))
 
 
-@feature("`ModelCheckpoint`")
+@feature("`ModelCheckpoint`", fast=NONE)
 def test_a_checkpoint_of_each_epoch(make, tmp_path):
     model = new_model(make())
     path = str(tmp_path / "{epoch}.keras")

@@ -14,7 +14,6 @@ from l2o.optimizer.trainable import MOST_COMPILED
 from tests.contract.features import (
     BOTH,
     LEARNED_PARAMETERS,
-    LEARNED_PARAMETERS_BOTH,
     NONE,
     close,
     data,
@@ -32,6 +31,7 @@ from tests.contract.features import (
 from tests.draws import same_draws
 
 
+@pytest.mark.traced
 @feature("`apply` and `apply_gradients` in a custom training loop")
 def test_a_loop_of_ones_own(make):
     expected = fit(new_model(make()), epochs=1)
@@ -58,19 +58,22 @@ def _step(model, method):
     return step
 
 
-@feature("`jit_compile=True`", fast=BOTH)
+@pytest.mark.traced
+@feature("`jit_compile=True`")
 def test_jit_compile(make, monkeypatch):
     expected = fit(new_model(make(), jit_compile=False))
     monkeypatch.setattr(TrainableOptimizer, "xla", True)
     close(fit(new_model(make(), jit_compile=True)), expected, atol=1e-4)
 
 
+@pytest.mark.traced
 @feature("`run_eagerly=True`")
 def test_run_eagerly(make):
     expected = fit(new_model(make()), epochs=1)
     close(fit(new_model(make(), run_eagerly=True), epochs=1), expected)
 
 
+@pytest.mark.traced
 @feature("`steps_per_execution`")
 def test_steps_per_execution(make):
     optimizer = make()
@@ -232,7 +235,8 @@ def test_gradients_of_one_variable_are_summed_and_missing_ones_told(make):
         make().apply([tf.transpose(g)], v)
 
 
-@pytest.mark.parametrize("make", LEARNED_PARAMETERS_BOTH, indirect=True)
+# Those of Celo2 take twice as long.
+@pytest.mark.parametrize("make", LEARNED_PARAMETERS, indirect=True)
 def test_ever_other_choices_of_variables_are_not_compiled(make):
     optimizer, other = make(), make()
     variables, others = ([*new_variables(), *new_variables()] for _ in range(2))

@@ -9,7 +9,8 @@ def fitted(problem, optimizer, steps, seed, split=None):
     """Losses of `fit` on what `run` trains on, and the final one on `split` or all of that."""
     rng = seeding.generator(seed, seeding.EVALUATION)
     model = problem.model(seeding.draw(rng))
-    model.compile(optimizer=optimizer, loss=problem.loss)
+    # To trace a few steps takes longer than to take them.
+    model.compile(optimizer=optimizer, loss=problem.loss, run_eagerly=True)
     examples = problem.dataset.train.take(problem.indices(seeding.draw(rng), 0, steps).reshape(-1))
     losses = []
 
@@ -22,4 +23,5 @@ def fitted(problem, optimizer, steps, seed, split=None):
 
     options = {"shuffle": False, "verbose": 0, "callbacks": [EachBatch()]}
     model.fit(*examples, batch_size=problem.batch_size, **options)
-    return losses, model.evaluate(*(split or problem.dataset.train).all(), verbose=0)
+    x, y = (split or problem.dataset.train).all()
+    return losses, model.evaluate(x, y, batch_size=len(y), verbose=0)

@@ -31,12 +31,13 @@ def untimed(monkeypatch):
     )
 
 
-def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untimed):
+def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untimed, monkeypatch):
+    monkeypatch.setattr(module, "RATES", range(-3, 0))
     problem = mlp_classifier(**CASE.kwargs)
     protocol = protocol_of(
         baselines="Adam", schedule="cosine", tuning_seeds=1, tuned_for="validation"
     )
-    learned = {"rnnprop": l2o.load("rnnprop-digits")}
+    learned = {"any": l2o.DMOptimizer(layers=(2,))}
     found = compare(CASE, problem, learned, 1, Cache(None), protocol=protocol)
     (adam,) = found.baselines.values()
     part = with_validation_split(problem)
@@ -51,6 +52,8 @@ def test_tuning_for_validation_loss_takes_examples_that_are_not_trained_on(untim
     np.testing.assert_allclose(adam.run.train_loss, [end], rtol=1e-3)
 
 
+# test_comparison.py has what is chosen, and test_runs.py what `fit` makes of a weight decay.
+@pytest.mark.slow
 def test_a_weight_decay_is_chosen_as_fit_would_have_it(untimed, monkeypatch):
     problem = mlp_classifier(**CASE.kwargs)
     # Half of the grid, and the larger decay: it has to matter in 8 steps.

@@ -25,7 +25,7 @@ TINY_FIRST = ["Tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in O
         pytest.param("train", "data", "first", marks=pytest.mark.slow),
         pytest.param("train", "state", "second", marks=pytest.mark.slow),
         pytest.param("train", "outside", "second", marks=pytest.mark.slow),
-        # "train" and "state" are those of the compiled rule below.
+        # "train" and "state" are those of one that diverges below.
         ("imitate", "data", "first"),
         pytest.param("imitate", "outside", "first", marks=pytest.mark.slow),
         pytest.param("imitate", "data", "second", marks=pytest.mark.slow),
@@ -57,7 +57,9 @@ def test_that_of_the_others_is_too(monkeypatch, name, kind, case, order):
     check_mean(monkeypatch, optimizer_of(name), kind, case, order)
 
 
-@pytest.mark.parametrize("name", TINY_FIRST)
+# test_scripts.py trains with a compiled rule, as users do.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Tiny", *OPTIMIZERS])
 def test_that_of_the_compiled_rule_is_too(monkeypatch, name):
     check_mean(monkeypatch, optimizer_of(name, xla=True), "train", "state", "first")
 

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_without_a_network_the_cache_answers_or_one_line(server, monkeypatch):
     pinned = optimizer.push_to_hub("user/small")
     l2o.load("hf://user/small")
     point(monkeypatch, NO_SERVER)
+    # The package tries again after 1, 2, 4, 8 and 8 seconds.
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     for address in (pinned, "hf://user/small"):
         assert same(l2o.load(address), optimizer)
     with pytest.raises(UserError, match="there is no connection to the Hub, and it is not in the"):
@@ -247,6 +250,7 @@ def test_a_saved_optimizer_of_the_hub_has_no_periods():
 
 
 @needs_package
+@pytest.mark.usefixtures("quick_periods")
 def test_a_run_starts_from_one_and_keeps_it(server, tmp_path):
     from l2o.train.session import start
 
@@ -257,7 +261,7 @@ def test_a_run_starts_from_one_and_keeps_it(server, tmp_path):
         "network": {"layers": [2]},
         "problems": [{"target": "Quadratic", "kwargs": {"dimensions": 2}}],
         "training": {"repeat": 1},
-        "strategy": {"num_periods": 1, "epochs_per_period": 1, "validation_unroll": 2},
+        "strategy": {"num_periods": 1, "epochs_per_period": 1, "unroll_distribution": 2},
         "initial_weights": "hf://user/small",
         "directory": "run",
     }

@@ -169,6 +169,7 @@ def test_equal_members_share_what_is_compiled():
     assert len({id(step) for step in training.steps}) == 12
 
 
+@pytest.mark.usefixtures("quick_periods")
 def test_a_run_on_a_family_resumes_to_the_last_bit(tmp_path, capsys):
     job = merge_overrides(QUADRATICS, ["problems/0/draws=2"])
 

@@ -13,6 +13,8 @@ from l2o.train import Training as L2OTraining
 from l2o.train.distributed.devices import Replicas
 from tests.tiny_rule import TinyOptimizer
 
+quick = pytest.mark.usefixtures("quick_periods")
+
 
 def runner(path=None, periods=3, strategy=None, **options):
     training = L2OTraining(
@@ -55,12 +57,14 @@ def test_it_gets_the_rows_of_the_summary_as_a_plain_dict(tmp_path):
             assert ("" if period[name] is None else str(period[name])) == text
 
 
+@quick
 def test_a_run_in_memory_has_no_directory():
     found = []
     runner(periods=1).train(on_period=found.append)
     assert [(period["directory"], period["number"]) for period in found] == [(None, 1)]
 
 
+@quick
 def test_a_resumed_run_tells_new_periods_only_and_goes_on_counting(tmp_path):
     found = []
     runner(tmp_path, 1).train(on_period=found.append)
@@ -69,7 +73,15 @@ def test_a_resumed_run_tells_new_periods_only_and_goes_on_counting(tmp_path):
     assert [(period["number"], period["period"]) for period in found] == [(1, 0), (2, 1), (3, 2)]
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("x"), StopIteration(), KeyboardInterrupt()])
+@quick
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("x"),
+        pytest.param(StopIteration(), marks=pytest.mark.slow),
+        KeyboardInterrupt(),
+    ],
+)
 def test_an_error_stops_the_run_after_the_period_which_is_kept(tmp_path, error):
     runner(tmp_path / "whole").train()
 
@@ -89,6 +101,7 @@ def test_an_error_stops_the_run_after_the_period_which_is_kept(tmp_path, error):
     assert written(tmp_path / "stopped") == written(tmp_path / "whole")
 
 
+@quick
 def test_nothing_that_it_does_changes_the_run(tmp_path):
     def disturb(period):
         period.update(validation_loss=-9.0, stage=7, number=0)
@@ -112,6 +125,7 @@ def test_what_cannot_be_called_is_refused_before_anything_is_written(tmp_path, h
     assert not (tmp_path / "run").exists()
 
 
+@quick
 def test_only_the_chief_calls_it(monkeypatch):
     found = []
     one = runner(periods=1)

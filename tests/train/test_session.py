@@ -12,6 +12,9 @@ from l2o import keras_optimizers
 from l2o.errors import UserError
 from l2o.train import RunDirectory, session
 from l2o.train.session import start
+from tests.running import quick_periods
+
+pytestmark = pytest.mark.usefixtures("quick_periods")
 
 BASE = {
     "network": {"layers": [3]},
@@ -169,7 +172,8 @@ def test_what_has_been_trained_does_not_change(trained, overrides, paths):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
+    with quick_periods():
+        return train(tmp_path_factory.mktemp("trained") / "run", "Simple", *TRAINED)
 
 
 # What a strategy says of it is tested in strategies/test_base.py.

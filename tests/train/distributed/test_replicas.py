@@ -40,7 +40,9 @@ def leaves(carry, count):
         ],
         # What differs between rules does not depend on these.
         pytest.param("RNNProp", "train", "data", "first", 2, marks=pytest.mark.slow),
-        ("Tiny", "imitate", "data", "first", 2),
+        # Optimizees side by side are those of inner/test_batched.py.
+        ("Tiny", "imitate", "state", "first", 1),
+        pytest.param("Tiny", "imitate", "data", "first", 2, marks=pytest.mark.slow),
         pytest.param("DM", "imitate", "data", "first", 2, marks=pytest.mark.slow),
         pytest.param("DM", "train", "state", "second", 2, marks=pytest.mark.slow),
     ],
@@ -60,15 +62,17 @@ def test_two_devices_give_what_one_gives(two, name, kind, case, order, per_repli
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+# What replicas give together is above, and one that diverges is in inner/test_batched.py.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "how", "seeds"),
     [
         ("train", "objective", [0, 2, 1, 4]),
         # The only one of its replica.
-        pytest.param("train", "objective", [0, 1], marks=pytest.mark.slow),
+        ("train", "objective", [0, 1]),
         # What is left out then does not depend on the kind.
-        pytest.param("train", "gradient", [0, 1], marks=pytest.mark.slow),
-        pytest.param("imitate", "gradient", [1, 0], marks=pytest.mark.slow),
+        ("train", "gradient", [0, 1]),
+        ("imitate", "gradient", [1, 0]),
     ],
 )
 def test_a_diverged_optimizee_of_one_replica_is_left_out(two, kind, how, seeds):

@@ -24,27 +24,30 @@ from tests.train.parabola import Parabola as ParabolaWithData
 
 SIGMA = 0.2
 K = 256
+# For what needs no average.
+FEW = 32
 PLAIN = MetaLoss(LossArgs(scale_objective=False, use_log_objective=False))
 
 
 class Estimated:
-    """An estimator on K trainings of parabolas, compiled once for all windows."""
+    """An estimator on trainings of parabolas, compiled once for all windows."""
 
-    def __init__(self, estimator, problem=None, loss=PLAIN, rate=RATE):
-        self.optimizer, self.loss = LearnedRate(rate), loss
+    def __init__(self, estimator, problem=None, loss=PLAIN, rate=RATE, count=K):
+        self.optimizer, self.loss, self.count = LearnedRate(rate), loss, count
         self.rule = Rule(self.optimizer)
         self.problem = problem or Parabola()
-        self.estimator = estimator.for_problem(self.rule, Batched(self.problem, K))
-        self.step = tf.function(self._step, autograph=False, reduce_retracing=True)
+        self.estimator = estimator.for_problem(self.rule, Batched(self.problem, count))
+        # Of one call, the trace would take longer.
+        self.step = tf.function(self.once, autograph=False, reduce_retracing=True)
 
-    def _step(self, state, steps, draws):
+    def once(self, state, steps, draws):
         made = self.estimator.estimate(self.rule.values(), self.loss, state, (), steps, draws)
-        return made.gradients[0][0, 0] / K, made.state, made.result
+        return made.gradients[0][0, 0] / self.count, made.state, made.result
 
     def start(self):
         instance = self.problem.init(0)
         carry = Carry(*instance, self.optimizer.initial_state(instance.params))
-        return stack([self.estimator.init(carry, k) for k in range(K)])
+        return stack([self.estimator.init(carry, k) for k in range(self.count)])
 
     def trainings(self, count, windows, steps):
         """Returns [count, windows]: the gradient of each window of `count` trainings."""
@@ -52,7 +55,7 @@ class Estimated:
         for i in range(count):
             state = start
             for j in range(windows):
-                draws = seeds.generator(i, j).integers(2**31, size=K)
+                draws = seeds.generator(i, j).integers(2**31, size=self.count)
                 gradient, state, _ = self.step(
                     state, tf.constant(steps), tf.constant(draws, tf.int32)
                 )
@@ -101,6 +104,8 @@ def test_one_perturbation_for_a_whole_training_is_unbiased_too():
     assert agrees(samples, WHOLE, [TRUNCATED, PERSISTENT])
 
 
+# `refresh` is that of the test above.
+@pytest.mark.slow
 def test_a_perturbation_stays_for_as_many_steps_as_asked():
     # Windows of 2 in pairs of one perturbation: as windows of 4, whose losses are all counted.
     samples = Estimated(PES(sigma=SIGMA, refresh=4)).trainings(40, 4, 2).sum(1)
@@ -164,7 +169,18 @@ def test_weights_of_each_optimizee_are_those_of_its_own_unroll(name):
             np.testing.assert_allclose(a[k], b, rtol=1e-3, atol=1e-5)
 
 
-def test_the_gradient_is_that_of_backpropagation_through_the_whole_training():
+# Against closed forms each of them has a test above.
+@pytest.mark.parametrize(
+    ("estimator", "window"),
+    [
+        (PES(), 2),
+        pytest.param(PES(refresh=6), 2, marks=pytest.mark.slow),
+        pytest.param(FullES(), 6, marks=pytest.mark.slow),
+        pytest.param(ES(), 2, marks=pytest.mark.slow),
+    ],
+    ids=["PES", "PES, one perturbation", "FullES", "ES"],
+)
+def test_the_gradient_is_that_of_backpropagation_through_the_whole_training(estimator, window):
     """With a small sigma, the smoothed loss has the slope of the loss itself."""
     optimizer, problem, count = TinyOptimizer(), Quadratic(3), 512
     rule, steps = Rule(optimizer), 6
@@ -190,9 +206,8 @@ def test_the_gradient_is_that_of_backpropagation_through_the_whole_training():
     exact = gradients(TruncatedBackprop(), 2, steps, 1)
     truncated = gradients(TruncatedBackprop(), 2, 2, 3)
     assert away(truncated, exact) > 0.4, "the training is too short to tell them apart"
-    for estimator, window in ((PES(), 2), (PES(refresh=6), 2), (FullES(), 6)):
-        assert away(gradients(estimator, count, window, 6 // window), exact) < 0.2
-    assert away(gradients(ES(), count, 2, 3), truncated) < 0.2
+    expected = truncated if isinstance(estimator, ES) else exact
+    assert away(gradients(estimator, count, window, 6 // window), expected) < 0.2
 
 
 def away(a, b):
@@ -207,25 +222,25 @@ def test_a_pair_of_which_one_diverges_does_not_count():
             f, _ = super().objective(params, model_state, batch)
             return tf.where(params[0][0] > 1.02, np.inf, f), []
 
-    estimated = Estimated(PES(sigma=SIGMA), Cliff())
-    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
-    gradient, state, result = estimated.step(estimated.start(), tf.constant(2), draws)
+    estimated = Estimated(PES(sigma=SIGMA), Cliff(), count=FEW)
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=FEW), tf.int32)
+    gradient, state, result = estimated.once(estimated.start(), tf.constant(2), draws)
     rates = RATE + np.outer([1, -1], state.e[:, 0])
     # x after two steps is (1 - rate)^2.
     healthy = ((1 - rates) ** 2 < 1.02).all(0)
-    assert 5 < (~healthy).sum() < K / 2
+    assert 2 < (~healthy).sum() < FEW / 2
     np.testing.assert_array_equal(result.finite, healthy)
     np.testing.assert_array_equal(result.complete, healthy)
     plus, minus = (((1 - r) ** 2 + (1 - r) ** 4) / 2 for r in rates)
     own = state.e[:, 0] * (plus - minus) / (2 * SIGMA**2)
-    np.testing.assert_allclose(gradient * K, np.sum(np.where(healthy, own, 0)), rtol=1e-3)
+    np.testing.assert_allclose(gradient * FEW, np.sum(np.where(healthy, own, 0)), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({"clip": 0.1}, 0.1), ({"sign": True}, 1.0)])
 def test_full_es_clips_the_difference_or_takes_its_sign(options, expected):
-    estimated = Estimated(FullES(sigma=SIGMA, **options))
-    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
-    gradient, _, _ = estimated.step(estimated.start(), tf.constant(4), draws)
+    estimated = Estimated(FullES(sigma=SIGMA, **options), count=FEW)
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=FEW), tf.int32)
+    gradient, _, _ = estimated.once(estimated.start(), tf.constant(4), draws)
     e = estimated.estimator.draw(draws).numpy()[:, 0]
     plus, minus = (
         sum((1 - RATE - sign * e) ** (2 * i) for i in range(1, 5)) / 2 for sign in (1, -1)
@@ -276,13 +291,23 @@ def test_the_teachers_of_a_copy_start_where_the_copy_is():
     assert len(names) == 2 * len(first.variables)
 
 
-@pytest.mark.parametrize("weights", ["sum", "mean", "tail", "last"])
-@pytest.mark.parametrize("estimator", [PES(sigma=0.1), FullES(sigma=0.1), ES(sigma=0.1)])
-def test_the_worse_unroll_of_a_pair_is_not_better_because_it_ends_early(estimator, weights):
+ONCE = [(PES, "sum"), (FullES, "mean"), (ES, "tail"), (PES, "last")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        # Each once; what an early end is worth is a matter of the loss.
+        pytest.param(kind, weights, marks=[] if (kind, weights) in ONCE else pytest.mark.slow)
+        for kind in (PES, FullES, ES)
+        for weights in ("sum", "mean", "tail", "last")
+    ],
+)
+def test_the_worse_unroll_of_a_pair_is_not_better_because_it_ends_early(kind, weights):
     """With a rate of 2.3 x diverges, and a larger rate diverges faster."""
     args = LossArgs(scale_objective=False, use_log_objective=False, obj_train_max_multiplier=2.0)
-    estimated = Estimated(estimator, loss=MetaLoss(args, weights), rate=2.3)
-    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
+    estimated = Estimated(kind(sigma=0.1), loss=MetaLoss(args, weights), rate=2.3, count=FEW)
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=FEW), tf.int32)
     gradient, _, result = estimated.step(estimated.start(), tf.constant(20), draws)
     assert np.unique(result.steps).size > 1
     assert result.finite.numpy().all()
@@ -297,9 +322,9 @@ def test_a_run_of_theta_that_diverges_alone_is_dropped():
             f, _ = super().objective(params, model_state, batch)
             return tf.where(tf.abs(params[0][0] - (1 - RATE)) < 1e-5, np.nan, f), []
 
-    estimated = Estimated(ES(sigma=SIGMA), Hole())
-    draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
-    gradient, _, result = estimated.step(estimated.start(), tf.constant(2), draws)
+    estimated = Estimated(ES(sigma=SIGMA), Hole(), count=FEW)
+    draws = tf.constant(seeds.generator(0).integers(2**31, size=FEW), tf.int32)
+    gradient, _, result = estimated.once(estimated.start(), tf.constant(2), draws)
     assert np.isnan(result.loss).all()
     assert not result.finite.numpy().any()
     assert np.isfinite(gradient), "the pairs are healthy"
@@ -318,9 +343,9 @@ def test_large_losses_are_subtracted_before_they_are_rounded():
 
     gradients = []
     for problem in (Parabola(), High()):
-        estimated = Estimated(PES(sigma=0.01), problem)
-        draws = tf.constant(seeds.generator(0).integers(2**31, size=K), tf.int32)
-        gradients.append(estimated.step(estimated.start(), tf.constant(4), draws)[0].numpy())
+        estimated = Estimated(PES(sigma=0.01), problem, count=FEW)
+        draws = tf.constant(seeds.generator(0).integers(2**31, size=FEW), tf.int32)
+        gradients.append(estimated.once(estimated.start(), tf.constant(4), draws)[0].numpy())
     assert gradients[0] < -1
     np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-3)
 

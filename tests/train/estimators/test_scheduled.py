@@ -75,7 +75,7 @@ class Estimated:
 @pytest.mark.parametrize(
     ("count", "second_derivatives", "weights"),
     [
-        (None, True, "sum"),
+        pytest.param(None, True, "sum", marks=pytest.mark.slow),
         (3, True, "tail"),
         (None, False, "tail"),
         pytest.param(3, False, "sum", marks=pytest.mark.slow),
@@ -96,8 +96,15 @@ def test_backpropagation_through_a_scheduled_training(count, second_derivatives,
     np.testing.assert_allclose(np.atleast_1d(got.made.result.loss), losses, rtol=1e-6)
 
 
-@pytest.mark.parametrize("count", [None, 3])
-@pytest.mark.parametrize("schedule", ["cosine", "warmup_cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "count"),
+    [
+        ("cosine", None),
+        ("warmup_cosine", 3),
+        pytest.param("cosine", 3, marks=pytest.mark.slow),
+        pytest.param("warmup_cosine", None, marks=pytest.mark.slow),
+    ],
+)
 def test_full_es_trains_with_the_schedule(schedule, count):
     got = Estimated(FullES(sigma=0.1, schedule=schedule), count)
     weights = got.optimizer.network.get_weights()[0]
@@ -125,7 +132,15 @@ ESTIMATORS = {
 }
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backprop",
+        "none",
+        # A validation takes the schedule alone from an estimator.
+        pytest.param("FullES", marks=pytest.mark.slow),
+    ],
+)
 def test_each_unroll_of_a_validation_is_a_training_with_the_schedule(name):
     problem, optimizer = Bowl(), Wide(scale=0.5)
     optimizer.xla = False

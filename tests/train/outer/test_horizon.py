@@ -90,7 +90,10 @@ def run(training, horizon, length=5, seed=0):
     return list(training.train(0, rng, lambda rng: length, 0.0, horizon))
 
 
-@pytest.mark.parametrize("estimator", [None, PES()], ids=["backprop", "PES"])
+# The states of PES are replaced in a test below.
+@pytest.mark.parametrize(
+    "estimator", [None, pytest.param(PES(), marks=pytest.mark.slow)], ids=["backprop", "PES"]
+)
 def test_optimizees_are_replaced_one_by_one_without_a_new_trace(estimator):
     training = make(estimator)
     unrolls = run(training, (10, 40))
@@ -108,7 +111,7 @@ def test_optimizees_are_replaced_one_by_one_without_a_new_trace(estimator):
 
 def test_a_horizon_changes_no_other_draw():
     without, long = (
-        [u.loss for u in run(make(epochs=2), horizon)][:8] for horizon in (None, (900, 900))
+        [u.loss for u in run(make(epochs=2), horizon)][:8] for horizon in (None, (120, 120))
     )
     # Nothing is replaced in the first two unrolls of these lengths.
     assert without == long
@@ -158,7 +161,8 @@ def test_the_default_has_no_horizon():
     ("estimator", "epochs"),
     [
         (PES(refresh=8), 1),
-        (FullES(schedule="warmup_cosine"), 3),
+        # FullES keeps less: a training ends with each unroll.
+        pytest.param(FullES(schedule="warmup_cosine"), 3, marks=pytest.mark.slow),
         pytest.param(TruncatedBackprop(schedule="cosine"), 3, marks=pytest.mark.slow),
     ],
     ids=["PES", "FullES", "backprop"],
@@ -166,7 +170,7 @@ def test_the_default_has_no_horizon():
 def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path, estimator, epochs):
     def runner(path):
         strategy = SimpleStrategy(
-            num_periods=3, epochs_per_period=1, unroll_distribution=0.3, horizon=(5, 30)
+            num_periods=2, epochs_per_period=1, unroll_distribution=0.3, horizon=(5, 30)
         )
         return Runner(make(estimator, epochs=epochs), strategy, RunDirectory(path), seed=3)
 
@@ -174,24 +178,19 @@ def test_a_run_that_was_interrupted_is_the_undisturbed_one(tmp_path, estimator, 
         raise UserError("interrupted")
 
     whole = runner(tmp_path / "whole").train()
-    for _ in range(2):
-        with pytest.raises(UserError, match="interrupted"):
-            runner(tmp_path / "killed").train(on_period=interrupt)
+    with pytest.raises(UserError, match="interrupted"):
+        runner(tmp_path / "killed").train(on_period=interrupt)
     again = runner(tmp_path / "killed")
     assert again.train() == whole
     assert all(row.replaced for row in whole)
-    for name, array in RunDirectory(tmp_path / "whole").read_checkpoint(0, 2).items():
-        np.testing.assert_array_equal(again.run.read_checkpoint(0, 2)[name], array)
+    for name, array in RunDirectory(tmp_path / "whole").read_checkpoint(0, 1).items():
+        np.testing.assert_array_equal(again.run.read_checkpoint(0, 1)[name], array)
 
 
-# What is split is the same for all three.
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        PES(sigma=0.1),
-        *(pytest.param(e(sigma=0.1), marks=pytest.mark.slow) for e in (ES, FullES)),
-    ],
-)
+# What is split is that of distributed/test_replicas.py, and what an estimator keeps that of
+# estimators/test_base.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [e(sigma=0.1) for e in (PES, ES, FullES)])
 def test_two_devices_give_what_one_gives(estimator):
     two = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     one, shared = make(estimator), make(estimator, replicas=two)

@@ -170,6 +170,8 @@ def test_imitation_has_its_own_optimizer():
     assert int(training.meta_optimizer.iterations) == 6
 
 
+# inner/test_unroll.py has its gradient.
+@pytest.mark.slow
 def test_imitation_brings_the_student_to_its_teacher():
     training = make(Parabola(), repeat=20, depth=1, teachers=TEACHERS, p_teacher=1.0)
     first = np.mean([u.loss for u in run(training, p_teacher=1.0, seed=99)])

@@ -33,10 +33,11 @@ from l2o.train.runs import account
 from l2o.train.runs.description import describe
 from l2o.train.strategies.schedules import Fixed
 from tests.draws import same_draws
-from tests.running import build_runner
+from tests.running import build_runner, quick_periods
 from tests.tiny_rule import TinyOptimizer
 
 X = np.arange(24.0).reshape(8, 3)
+pytestmark = pytest.mark.usefixtures("quick_periods")
 
 
 def adam(rate):
@@ -86,7 +87,8 @@ def content(directory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
-    make(directory).train()
+    with quick_periods():
+        make(directory).train()
     return directory
 
 

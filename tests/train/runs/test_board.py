@@ -10,12 +10,14 @@ from l2o.errors import UserError
 from l2o.train.runs.directory import RunDirectory
 from l2o.train.session import start
 
+pytestmark = pytest.mark.usefixtures("quick_periods")
+
 CONFIG = {
     "constructor": "DM",
     "network": {"layers": [2]},
     "problems": [{"target": "Quadratic", "kwargs": {"dimensions": 2}}],
     "training": {"repeat": 1},
-    "strategy": {"num_periods": 2, "epochs_per_period": 1, "validation_unroll": 2},
+    "strategy": {"num_periods": 2, "epochs_per_period": 1, "unroll_distribution": 2},
 }
 
 
