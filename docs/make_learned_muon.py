@@ -2,15 +2,14 @@
 
 python docs/make_learned_muon.py runs/learned-muon runs/validation
 
-This has written the first folder, and with `--tune-for validation` the second one:
-
-    l2o evaluate learned-muon --suite modern --protocol tuned --output runs/learned-muon
+The page has the commands that write the folders.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,6 +37,7 @@ def main(folder: str, for_validation: str) -> None:
     }
     fill({"learned": numbers(), **made}, PAGE)
     about = CARD.read_text("utf-8").split("\n## Results")[0]
+    shutil.copy(Path(for_validation) / "eval/modern-ratios.png", PAGE.with_suffix(".png"))
     results = "\n".join(f"### Suite modern, {how}\n\n{text}\n" for how, text in made.items())
     CARD.write_text(f"{about}\n{RESULTS}\n{results}{LIMITS}", "utf-8")
 
@@ -49,7 +49,8 @@ rate is tuned for each problem. A ratio is the mean loss over seeds that neither
 meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
 interval.
 "Tuned for the validation loss": the models of the tuning do not train on a fifth of the training
-examples, and tuning minimises the loss on it. docs/learned-muon.md says more, and where it loses.
+examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too, as
+that of AdamW2D. docs/learned-muon.md says more, and where it loses.
 """
 
 
