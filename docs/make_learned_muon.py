@@ -1,8 +1,8 @@
 """Writes what evaluations say of LearnedMuon to docs/learned-muon.md and to its card.
 
-python docs/make_learned_muon.py runs/learned-muon runs/validation
+python docs/make_learned_muon.py runs/learned-muon runs/validation runs/families ...
 
-The page has the commands that write the folders.
+The page has the commands that write the folders. Those after the second one have other suites.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from make_reproduction import Found, fill, of_suite
 import l2o
 from l2o.evaluate.metrics import Ratio
 from l2o.evaluate.report.tables import ratio_text
+from l2o.evaluate.suites import SUITES
 from l2o.optimizer.learned_muon import ADAM_MULTIPLIER, FACTORED, MOMENTUM, RMS, SPEED
 from l2o.train.loading import SHIPPED
 
@@ -27,15 +28,19 @@ PAGE = Path(__file__).parent / "learned-muon.md"
 CARD = SHIPPED / NAME / "card.md"
 
 
-def main(folder: str, for_validation: str) -> None:
+def main(folder: str, for_validation: str, *others: str) -> None:
     """Fills the tables of the page, and the results on the card."""
     made = {
-        f"tuned for the {loss} loss": f"{table(results)}\n\n{summary(results, overall)}"
-        for loss, where in (("training", folder), ("validation", for_validation))
-        for results in [of_suite(where, "modern")]
-        for overall in [Path(where) / "eval/modern-overall.json"]
+        "tuned for the training loss": whole(folder, "modern"),
+        "tuned for the validation loss": whole(for_validation, "modern"),
     }
-    fill({"learned": numbers(), **made}, PAGE)
+    suites = {
+        f"suite {suite}": whole(where, suite)
+        for where in others
+        for suite in SUITES.entries
+        if of_suite(where, suite)
+    }
+    fill({"learned": numbers(), **made, **suites}, PAGE)
     about = CARD.read_text("utf-8").split("\n## Results")[0]
     shutil.copy(Path(for_validation) / "eval/modern-ratios.png", PAGE.with_suffix(".png"))
     results = "\n".join(f"### Suite modern, {how}\n\n{text}\n" for how, text in made.items())
@@ -49,8 +54,8 @@ rate is tuned for each problem. A ratio is the mean loss over seeds that neither
 meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
 interval.
 "Tuned for the validation loss": the models of the tuning do not train on a fifth of the training
-examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too, as
-that of AdamW2D. docs/learned-muon.md says more, and where it loses.
+examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too,
+as that of AdamW2D. docs/learned-muon.md says more, and where it loses.
 """
 
 
@@ -88,6 +93,13 @@ def numbers() -> str:
         f"take steps of Adam with a learning rate of {vectors:.3f}.",
     ]
     return "\n".join(rows)
+
+
+def whole(folder: str, suite: str) -> str:
+    """Returns the table and the summary of a suite."""
+    results = of_suite(folder, suite)
+    overall = Path(folder) / f"eval/{suite}-overall.json"
+    return f"{table(results)}\n\n{summary(results, overall)}"
 
 
 def table(results: list[Found]) -> str:
