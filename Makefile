@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
-# It is compared in another way: docs/learned-muon.md.
-TRAINED = $(RECIPES) learned-muon
+# They are compared in another way: docs/learned-muon.md, docs/held-out.md.
+TRAINED = $(RECIPES) learned-muon rnnprop-held-out scale-basic-held-out
 
 .PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators tutorials lint clean
 

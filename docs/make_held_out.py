@@ -1,13 +1,14 @@
 """Writes what evaluations say of optimizers that were trained for held-out examples.
 
-`python docs/make_held_out.py EVALUATIONS` takes the folder of `make held-out`. It fills the tables
-of docs/held-out.md and the results on the cards.
+`python docs/make_held_out.py FOLDER ...` takes what the commands of docs/held-out.md have written,
+one folder for each problem. It fills the tables of the page and the results on the cards.
 """
 
+import json
 import sys
 from pathlib import Path
 
-from make_reproduction import Found, fill, learned, of_suite, ratio_of, table, unique
+from make_reproduction import Found, fill, learned, ratio_of, table
 
 from l2o.train.loading import SHIPPED
 
@@ -15,17 +16,23 @@ PAGE = Path(__file__).parent / "held-out.md"
 TABLES = {"training loss": "train_loss", "test loss": "test_loss"}
 RESULTS = """## Results
 
-A ratio is the mean loss over seeds that meta-training did not use, divided by that of the best of
-SGD, momentum, RMSprop, Adam and AdamW by this loss. Each of these has the learning rate with the
-smallest training loss. The brackets hold a 95 % bootstrap interval. docs/held-out.md says more.
+Protocol `tuned`, with rates that were chosen by the loss on held-out training examples: each
+optimizer has the same schedule (warm-up, then a cosine). A ratio is the mean loss over seeds that
+neither tuning nor meta-training used, divided by that of the best of momentum, Adam and AdamW by
+this loss. The brackets hold a 95 % bootstrap interval. docs/held-out.md has the commands.
 """
 
 
-def main(folder: str) -> None:
+def main(*folders: str) -> None:
     """Fills the tables of the page, and the results on the cards."""
-    found = unique(one for suite in ("scale", "generalization") for one in of_suite(folder, suite))
+    found = [
+        json.loads(path.read_text("utf-8"))
+        for folder in folders
+        for path in sorted(Path(folder).glob("eval/*.json"))
+    ]
     if not found:
-        sys.exit(f"{folder}: expected a folder that evaluate.py --suite has written")
+        sys.exit("expected folders that evaluate.py has written")
+    found.sort(key=lambda one: (one["name"], one["steps"]))
     fill({name: table(found, measure) for name, measure in TABLES.items()}, PAGE)
     for label in learned(found[0]):
         if label.endswith("-held-out"):
@@ -44,8 +51,10 @@ def add_results(label: str, found: list[Found]) -> None:
             for one in found
             if ratio_of(one, label, measure).value > 1
         ]
-        lost.append(f"* Its mean {name} is above that of the best baseline on: ")
-        lost[-1] += f"{', '.join(names) or 'none'}."
+        lost.append(
+            f"* Its mean {name} is above that of the best baseline on: "
+            f"{', '.join(names) or 'none'}."
+        )
     path.write_text("\n".join([*parts, "## Limits\n", *lost, ""]), "utf-8")
 
 

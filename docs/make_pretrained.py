@@ -30,10 +30,10 @@ def main(directories: list[str]) -> None:
 
 def about(name: str, config: dict) -> str:
     """Returns a line with the optimizer and what it was trained on."""
-    kinds = Counter(
-        spec["target"] + (f" ({spec['kwargs']['dataset']})" if "dataset" in spec["kwargs"] else "")
-        for spec in config["problems"]
-    )
+    kinds: Counter[str] = Counter()
+    for spec in config["problems"]:
+        dataset = f" ({spec['kwargs']['dataset']})" if "dataset" in spec["kwargs"] else ""
+        kinds[spec["target"] + dataset] += spec.get("draws", 1) if spec.get("sample") else 1
     problems = ", ".join(
         f"{count} x {kind}" if count > 1 else kind for kind, count in kinds.items()
     )
@@ -73,7 +73,7 @@ def card(name: str, run: RunDirectory, config: dict) -> str:
 | inner steps | {sum(row.inner_steps for row in rows):,} |
 | seed | {config["seed"]} |
 | imitates at first | {_teachers(config)} |
-| time | {minutes:.0f} minutes on {cores} |
+{_start(config)}| time | {minutes:.0f} minutes on {cores} |
 
 Trained on
 
@@ -95,6 +95,11 @@ def _scored(config: dict) -> str:
     return f"{loss}{held_out} over {'the last tenth of ' if tail else ''}".rstrip()
 
 
+def _start(config: dict) -> str:
+    start = config["initial_weights"]
+    return f"| starts from | {start} |\n" if start else ""
+
+
 def _teachers(config: dict) -> str:
     training = config["training"]
     if not training["p_teacher"]:
@@ -113,7 +118,16 @@ def _problem(spec: dict) -> str:
         if k in ("dataset", "layers", "activation", "batch_size") or v != defaults[k]
     )
     wrappers = "".join(f" in {_wrapper(w)}" for w in spec["wrappers"])
-    return f"{spec['target']}({options}){wrappers}"
+    if spec.get("sample"):
+        drawn = ", ".join(f"{k}={_distribution(v)}" for k, v in spec["sample"].items())
+        options = f"{options}, {drawn}" if options else drawn
+    count = f"{spec['draws']} drawn of " if spec.get("sample") else ""
+    return f"{count}{spec['target']}({options}){wrappers}"
+
+
+def _distribution(spec: dict) -> str:
+    ((kind, of),) = spec.items()
+    return f"one of {json.dumps(of)}" if kind == "choice" else json.dumps(spec)
 
 
 def _wrapper(spec: dict) -> str:

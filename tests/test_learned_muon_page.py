@@ -23,3 +23,11 @@ def test_its_tables_have_all_problems_and_the_card_says_the_same():
         rows = [row.split(" | ") for row in table.splitlines()[2:14]]
         assert [(row[0], row[1]) for row in rows] == expected
         assert table in CARD
+
+
+def test_the_table_of_another_suite_has_its_problems():
+    (table,) = re.findall(r"<!-- suite families -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
+    rows = [row.split(" | ")[:2] for row in table.splitlines()[2:22]]
+    assert rows == [
+        [f"| {c.name}", f"{c.steps:,}"] for c in SUITES.entries["families"]("", {}, 100)
+    ]

@@ -268,10 +268,10 @@ def test_a_run_of_the_command_is_a_run_of_the_script(tmp_path):
     ("line", "expected"),
     [
         ("l2o tr", ["train "]),
-        ("l2o card rnn", ["rnnprop-digits "]),
+        ("l2o card rnnprop-d", ["rnnprop-digits "]),
         ("l2o train --preset rnnprop-p", ["rnnprop-paper "]),
         ("l2o list opt", ["optimizers "]),
-        ("l2o evaluate scale-b", ["scale-basic-digits "]),
+        ("l2o evaluate scale-basic-d", ["scale-basic-digits "]),
         ("l2o evaluate dm-digits --sui", ["--suite "]),
     ],
 )

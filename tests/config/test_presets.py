@@ -23,9 +23,11 @@ SHRUNK = {"layers": [2], "batch_size": 700}
 
 
 def train(config):
+    held_out = config["loss_args"]["split"] == "held_out"
     for spec in [*config["problems"], *config["validation_problems"]]:
         if spec["target"] == "mlp_classifier":
-            spec["kwargs"] |= SHRUNK
+            # A mini-batch of held-out examples is as large.
+            spec["kwargs"] |= {**SHRUNK, "batch_size": 50} if held_out else SHRUNK
     rows = build_runner(config).train()
     assert len(rows) == 1
     assert np.isfinite(rows[0].validation_loss)
@@ -37,7 +39,7 @@ def test_there_is_a_preset_for_each_optimizer():
     constructors = [merge_all(presets=[name])["constructor"] for name in names]
     # LearnedMuon is of this project, so no paper has settings for it.
     assert sorted([*constructors, "LearnedMuon"]) == sorted(OPTIMIZERS.entries)
-    recipes = [name for name in preset_names() if name.endswith("-digits")]
+    recipes = [name for name in preset_names() if name.endswith(("-digits", "-held-out"))]
     assert sorted([*recipes, "learned-muon"]) == sorted(l2o.pretrained())
 
 

@@ -122,7 +122,7 @@ def test_the_chief_reads_and_the_others_receive():
 # What does not fit.
 
 RNN = {"constructor": "RNNProp", "network": {"layers": [3]}}
-NAMES = "dm-digits, learned-muon, rnnprop-digits, scale-basic-digits, scale-hierarchical-digits"
+NAMES = ", ".join(sorted(l2o.pretrained()))
 NO_OPTIMIZER = (
     "is not a run directory (it has no config.json), not a saved optimizer (no optimizer.npz) and "
     "none of those that come with l2o"

@@ -1,0 +1,46 @@
+"""docs/held-out.md: its commands are such, and its tables are those of the cards."""
+
+import re
+import shlex
+
+import pytest
+
+import l2o
+from config.overrides import merge_all
+from l2o.evaluate.protocol import protocol_of
+from l2o.problems import PROBLEMS
+from l2o.train import resolve_config
+from l2o.train.loading import SHIPPED
+from tests.pages import ROOT
+
+PAGE = (ROOT / "docs/held-out.md").read_text("utf-8")
+TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
+NAMES = sorted(name for name in l2o.pretrained() if name.endswith("-held-out"))
+
+
+def test_its_commands_are_such():
+    trained = [shlex.split(line) for line in re.findall(r"^    l2o train (.*)$", PAGE, re.M)]
+    assert sorted(words[1] for words in trained) == NAMES
+    for _, name, *overrides in trained:
+        resolve_config(merge_all(presets=[name], overrides=overrides))
+    evaluated = [shlex.split(line) for line in re.findall(r"^    l2o evaluate (.*)$", PAGE, re.M)]
+    rows = []
+    for words in evaluated:
+        first = next(i for i, word in enumerate(words) if word.startswith("--"))
+        flags = dict(zip(words[first::2], words[first + 1 :: 2], strict=True))
+        assert set(NAMES) < set(words[:first]) <= set(l2o.pretrained())
+        protocol_of(flags["--protocol"], flags["--baselines"], tuned_for=flags["--tune-for"])
+        assert flags["--problem"] in PROBLEMS.entries
+        rows.append(f"| {flags['--problem']} | {int(flags['--steps']):,} |")
+    for table in TABLES.values():
+        assert [re.match(r"(\|[^|]*){2}\|", row)[0] for row in table.splitlines()[2:]] == rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_says_what_the_page_says(name):
+    card = (SHIPPED / name / "card.md").read_text("utf-8")
+    assert len(TABLES) == 2
+    for table in TABLES.values():
+        head, _, *rows = (row.split(" | ") for row in table.splitlines())
+        for row in rows:
+            assert " | ".join([row[0], row[1], row[head.index(name)], row[-1]]) in card
