@@ -54,8 +54,8 @@ rate is tuned for each problem. A ratio is the mean loss over seeds that neither
 meta-training used, divided by that of the best baseline. The brackets hold a 95 % bootstrap
 interval.
 "Tuned for the validation loss": the models of the tuning do not train on a fifth of the training
-examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too,
-as that of AdamW2D. docs/learned-muon.md says more, and where it loses.
+examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too:
+0, 0.001, 0.01 or 0.1. docs/learned-muon.md says more, and where it loses.
 """
 
 

@@ -50,7 +50,7 @@ def _add_protocol(parser: Parser) -> None:
         "--tune-weight-decay",
         action="store_true",
         default=None,
-        help="tune the weight decay of learned optimizers with their rate, as that of AdamW2D",
+        help="tune the weight decay of learned optimizers with their rate: 0, 0.001, 0.01, 0.1",
     )
     group.add_argument(
         "--schedule", metavar="NAME", help="for all optimizers: constant, cosine, warmup_cosine"

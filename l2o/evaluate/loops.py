@@ -89,8 +89,8 @@ class LearnedLoop:
 
     Args:
         optimizee: The models.
-        optimizer: An optimizer whose delta Keras only multiplies by the learning rate, and whose
-            weights it may decay, see `_is_plain`.
+        optimizer: An optimizer to whose delta Keras adds nothing but a learning rate and a weight
+            decay, see `_is_plain`.
         models: Number of models.
         rated: Whether `start` will get learning rates.
     """
@@ -355,9 +355,9 @@ def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule |
 
 
 def _is_plain(optimizer: TrainableOptimizer) -> bool:
-    """Returns whether Keras' options but two (clipping, ...) have their defaults.
+    """Returns whether Keras' options (clipping, ...) have their defaults.
 
-    The two are the learning rate, which is a number or a schedule, and the weight decay.
+    The weight decay may have any value, and the learning rate is a number or a schedule.
     """
     given, plain = optimizer.get_config(), keras.optimizers.Optimizer(1.0).get_config()
     if not isinstance(given["learning_rate"], float) and schedule_of(optimizer) is None:

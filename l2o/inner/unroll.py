@@ -137,7 +137,7 @@ class Unroll:
                 held-out or not [never].
             record: Whether to record the history that `backward` reads [False].
             decay: i -> the share of each parameter that is lost before update i, as in Keras: a
-                scalar, or [K] with an axis of optimizees. `backward` knows nothing of it [None].
+                scalar, or [K] with an axis of optimizees. Without a backward pass [None].
         """
         # Asked only if something is recorded: the answer takes a trace of the objective.
         through = record and self.through_evaluations

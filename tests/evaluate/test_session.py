@@ -406,3 +406,10 @@ def test_the_bar_of_an_evaluation_goes_from_0_to_1_over_all_problems():
     a = 610 / 1610
     rest = [a + (1 - a) * k / 4 for k in (1, 2, 3, 4, 4)]
     assert shown == pytest.approx([a / 4, a / 2, 3 * a / 4, a, a, *rest])
+
+
+def test_the_progress_counts_each_weight_decay():
+    tuned = Request(["a"], protocol="tuned").chosen()
+    more = tuned._replace(tune_weight_decay=True)
+    # Three grids more, of about six rates and three models each.
+    assert session._models(10, 1, more) - session._models(10, 1, tuned) == 3 * 6 * 3
