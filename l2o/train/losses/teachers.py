@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from l2o.errors import UserError
 from l2o.inner.batched import Optimizee, batch_at, parts_of
 from l2o.inner.per_instance import PerOptimizee
 from l2o.inner.trajectory import Carry, Tensors
@@ -64,7 +65,16 @@ class Teacher:
 
         Returns:
             Per parameter [T, ...], its value after each update.
+
+        Raises:
+            UserError: If the estimator asks for a copy that it has not declared.
         """
+        if copy >= len(self._copies):
+            raise UserError(
+                f"the estimator unrolls copy {copy} of an optimizee, so its `copies` has to be at "
+                f"least {copy + 1}; got {len(self._copies)}",
+                "estimator",
+            )
         optimizees, (batches, _) = self._copies[copy], parts_of(batches)
         optimizees.put(carry.params)
         if not self.persistent:

@@ -291,6 +291,23 @@ def test_the_teachers_of_a_copy_start_where_the_copy_is():
     assert len(names) == 2 * len(first.variables)
 
 
+def test_an_estimator_that_unrolls_a_copy_too_many_is_told():
+    class Forgetful(PES):
+        copies = 1
+
+    training = Training(
+        TinyOptimizer(),
+        [ParabolaWithData(size=None)],
+        {"class_name": "SGD"},
+        LossArgs(),
+        estimator=Forgetful(),
+        teachers=TEACHERS,
+        p_teacher=1.0,
+    )
+    with pytest.raises(UserError, match=r"^estimator: .*`copies` has to be at least 2; got 1$"):
+        list(training.train(0, np.random.default_rng(0), lambda rng: 3, 1.0))
+
+
 ONCE = [(PES, "sum"), (FullES, "mean"), (ES, "tail"), (PES, "last")]
 
 
