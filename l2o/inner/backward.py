@@ -221,7 +221,7 @@ class Backward:
                 replace_floating(model_state, sources[1]),
                 batch_at(unroll.batches, i),
             )
-            if unroll.held_out is not None:
+            if unroll.held_out is not None and unroll.scored:
                 f, _ = unroll.optimizee.objective(
                     params,
                     replace_floating(model_state, sources[1]),

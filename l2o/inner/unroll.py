@@ -67,6 +67,8 @@ class Unroll:
         steps: int32 scalar T, the length of the unroll.
         second_derivatives: Whether the backward pass differentiates the optimizee's
             gradients [False: they are constants].
+        scored: Whether the loss depends on the objectives. If not, the backward pass needs no
+            gradient of held-out objectives [True].
         own_weights: Whether each of K optimizees has learned weights of its own: `weights` then
             has a first axis of optimizees, and there is no backward pass [False].
         lanes: With `own_weights`, see `Uncut` [None].
@@ -84,6 +86,7 @@ class Unroll:
         steps: tf.Tensor,
         *,
         second_derivatives: bool = False,
+        scored: bool = True,
         own_weights: bool = False,
         lanes: int | None = None,
         multiplier: Callable[[tf.Tensor], tf.Tensor] | None = None,
@@ -92,6 +95,7 @@ class Unroll:
         self.batches, self.held_out = parts_of(batches)
         self.steps = steps
         self.second_derivatives = second_derivatives
+        self.scored = scored
         self._whole = (optimizee, carry)
         self._part = part_of(rule.optimizer, optimizee, carry, self.batches)
         # Both passes leave out the parameters that never change.
@@ -113,7 +117,9 @@ class Unroll:
     @cached_property
     def through_evaluations(self) -> bool:
         """Whether the backward pass differentiates the evaluations of the objective."""
-        return self.second_derivatives or state_matters(*self._whole, self.batches, self.held_out)
+        return self.second_derivatives or (
+            self.scored and state_matters(*self._whole, self.batches, self.held_out)
+        )
 
     def forward(
         self,
@@ -182,7 +188,7 @@ class Unroll:
             score_grads: Tensors = []
             if self.held_out is not None:
                 batch = batch_at(self.held_out, i + 1)
-                f, score_grads = self._score(now, batch, record)
+                f, score_grads = self._score(now, batch, record and self.scored)
                 evaluated.append(f)
             finite, (grads, score_grads) = self._checked(
                 flags.alive, evaluated, [grads, score_grads]
@@ -285,7 +291,7 @@ class Unroll:
     ) -> History:
         length = self.steps + 1
         with_params = through or (record and self.lanes.parameters)
-        with_scores = record and self.held_out is not None and not through
+        with_scores = record and self.scored and self.held_out is not None and not through
         return History(
             [_arrays(s, self.steps // self.interval + 2) for s in self.states if record],
             [_arrays(lane, length) for lane in self.lanes.cut(grads) if record],

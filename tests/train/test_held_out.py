@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from l2o.errors import UserError
 from l2o.problems import GradientNoise, Quadratic, RandomScaling, keras_problem
+from l2o.problems.problem import HeldOut
 from l2o.train import LossArgs, Replicas, Runner, SimpleStrategy, Training
 from l2o.train.estimators import ES, PES, TruncatedBackprop
 from l2o.train.losses.imitation import ImitationLoss
@@ -236,6 +237,29 @@ def test_teachers_train_on_the_mini_batches_of_the_student():
     expected, result = learn(whole, state, batches.train, "imitate")
     np.testing.assert_array_equal(got, expected)
     assert of_split.loss == result.loss
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_imitation_differentiates_no_held_out_objective(second):
+    problem, differentiated = classifier(normed=True), []
+    step = meta_step(problem, estimator=TruncatedBackprop(second_derivatives=second))
+    params, objective = problem.init(0).params, step.problem.objective
+
+    @tf.custom_gradient
+    def noticed(*values):
+        return values, lambda *grads: differentiated.append(step) or grads
+
+    def watched(params, model_state, batch):
+        held_out = isinstance(batch, HeldOut)
+        return objective(list(noticed(*params)) if held_out else params, model_state, batch)
+
+    step.problem.objective = watched
+    teacher = Teacher(partial(keras.optimizers.SGD, 0.1), step.optimizee, params, False)
+    step.imitation = ImitationLoss(teachers=[teacher])
+    learn(step, *prepared(step, [0]), "imitate")
+    assert not differentiated
+    learn(step, *prepared(step, [0]))
+    assert differentiated
 
 
 def training(problems, split="held_out", **options):

@@ -53,6 +53,7 @@ class TruncatedBackprop(GradientEstimator):
             batches,
             steps,
             second_derivatives=self.second_derivatives,
+            scored=loss.objectives,
             multiplier=self.multiplier(steps),
         )
         trajectory = unroll.forward(

@@ -27,10 +27,12 @@ class Loss:
     Attributes:
         references: Whether the loss needs f_0, the objective of each mini-batch at the start
             of the unroll.
+        objectives: Whether the loss depends on the objectives.
         parameters: Whether the loss needs the parameters after each update.
     """
 
     references: bool = False
+    objectives: bool = True
     parameters: bool = False
 
     def for_unroll(self, carry: Carry, batches: Any, steps: tf.Tensor, copy: int = 0) -> Loss:

@@ -32,6 +32,7 @@ class ImitationLoss(Loss):
             [T, ...], or [T, K, ...] with an axis of optimizees.
     """
 
+    objectives = False
     parameters = True
 
     def __init__(
