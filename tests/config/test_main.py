@@ -11,6 +11,10 @@ import pytest
 import l2o
 from config.main import COMMANDS, main
 from config.overrides import preset_names
+from l2o.evaluate.baselines import BASELINES
+from l2o.evaluate.protocol import LEARNED_DECAYS, PROTOCOLS, TUNED_FOR
+from l2o.evaluate.schedules import SCHEDULES
+from l2o.evaluate.suites import SUITES
 from l2o.optimizer import OPTIMIZERS
 from l2o.problems import PROBLEMS
 from tests.scripts import ROOT, TINY, files
@@ -64,6 +68,18 @@ def test_the_help_of_a_command_has_its_examples(l2o_, name):
     assert printed.startswith(f"usage: l2o {name} ")
     for i in range(len(COMMANDS[name].examples)):
         assert f"\n  {COMMANDS[name].example(f'l2o {name}', i)}\n" in printed
+
+
+def test_the_help_of_evaluate_names_what_there_is(l2o_):
+    """Its text cannot be built from the code, which imports TensorFlow."""
+    text = " ".join(l2o_("evaluate", "--help")[1].split())
+    *suites, last = sorted(SUITES.entries)
+    assert f"--suite NAME {', '.join(suites)} or {last} --" in text
+    assert f"for all optimizers: {', '.join(SCHEDULES.entries)} --" in text
+    assert f"some of {', '.join(BASELINES.entries)}; " in text
+    assert f"with their rate: {', '.join(f'{d:g}' for d in LEARNED_DECAYS)} --" in text
+    assert re.findall(r"(\w+) \((?:baselines|learned)", text) == [*PROTOCOLS.entries]
+    assert re.findall(r"minimises: (\w+), or (\w+) \(", text) == [TUNED_FOR]
 
 
 @pytest.mark.parametrize(
