@@ -143,6 +143,21 @@ def test_every_top_level_name_is_on_the_page():
         assert re.search(rf"\| `{name}(/[^`]+)?` \|", PAGE), name
 
 
+def test_pages_name_options_that_there_are():
+    known = {path for _, path in on_the_page(PAGE)}
+    named = {
+        path
+        for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        if page.name != "options.md"
+        for path in re.findall(
+            r"(?<![\w/])((?:training|strategy|loss_args|estimator)/\w+)", page.read_text("utf-8")
+        )
+    }
+    assert len(named) > 20
+    # The example of wrong input.
+    assert named - known == {"strategy/num_period"}
+
+
 def test_a_missing_and_an_invented_row_are_noticed():
     row = next(line for line in PAGE.splitlines() if line.startswith("| `network/alpha`"))
     assert missing_and_invented(PAGE.replace(row + "\n", "")) == (

@@ -82,6 +82,12 @@ def test_the_help_of_evaluate_names_what_there_is(l2o_):
     assert re.findall(r"minimises: (\w+), or (\w+) \(", text) == [TUNED_FOR]
 
 
+def test_the_page_shows_what_is_said_of_wrong_input(l2o_):
+    page = (ROOT / "docs/command-line.md").read_text("utf-8")
+    ((words, error),) = re.findall(r"^\$ l2o (.*)\n(.*)$", page, re.M)
+    assert l2o_(*words.split()) == (2, "", f"{error}\n")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
