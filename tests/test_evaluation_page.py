@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
-from l2o.evaluate import metrics, timing
+from l2o.evaluate import metrics, runs, timing
 from l2o.evaluate.baselines import BASELINES, DECAYS, LEARNED_RATES, RATES, TUNING_SEEDS, rate
 from l2o.evaluate.protocol import LEARNED_DECAYS, PROTOCOLS
 from l2o.evaluate.report import tables
-from l2o.evaluate.schedules import SCHEDULES
+from l2o.evaluate.schedules import SCHEDULES, WARMUP
 from l2o.evaluate.suites import FIXED, SUITES
+from l2o.problems.held_out import HELD_OUT_SHARE
 from tests.pages import run
 
 PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text("utf-8")
@@ -58,6 +59,7 @@ def test_its_numbers_are_those_of_the_code():
     assert ", ".join(f"{decay:g}" for decay in DECAYS) in TEXT
     *decays, last = LEARNED_DECAYS
     assert f"{', '.join(f'{decay:g}' for decay in decays)} and {last:g}, each with a grid" in TEXT
+    assert f"tries {('', '', '', 'three', 'four', 'five')[len(LEARNED_DECAYS)]} times" in TEXT
     for name, protocol in PROTOCOLS.entries.items():
         (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `{name}` "))
         assert ", ".join(protocol.baselines) in row
@@ -65,6 +67,11 @@ def test_its_numbers_are_those_of_the_code():
     assert [name for row in names_in("| schedule | what |", 1) for name in row] == [
         *SCHEDULES.entries
     ]
+    assert f"over the first {100 * WARMUP:g} % of the steps" in TEXT
+    assert f"at most {runs.MODELS_AT_ONCE} at a time ({runs.SMALL_MODELS_AT_ONCE} small" in TEXT
+    assert f"fit in {runs.MEMORY / 2**30:g} GiB" in TEXT
+    assert HELD_OUT_SHARE == 1 / 5
+    assert "a fifth of the training examples" in TEXT
     for title in tables.TITLES.values():
         assert title in TEXT
     assert f"Means below {metrics.LEAST_LOSS:g}" in TEXT
