@@ -18,6 +18,7 @@ from make_reproduction import Found, fill, of_suite
 
 import l2o
 from l2o.evaluate.metrics import Ratio
+from l2o.evaluate.protocol import LEARNED_DECAYS
 from l2o.evaluate.report.tables import ratio_text
 from l2o.evaluate.suites import SUITES
 from l2o.optimizer.learned_muon import ADAM_MULTIPLIER, FACTORED, MOMENTUM, RMS, SPEED
@@ -47,7 +48,8 @@ def main(folder: str, for_validation: str, *others: str) -> None:
     CARD.write_text(f"{about}\n{RESULTS}\n{results}{LIMITS}", "utf-8")
 
 
-RESULTS = """## Results
+DECAYS = f"{', '.join(f'{decay:g}' for decay in LEARNED_DECAYS[:-1])} or {LEARNED_DECAYS[-1]:g}"
+RESULTS = f"""## Results
 
 Protocol `tuned`: each optimizer has the same schedule (warm-up, then a cosine), and its learning
 rate is tuned for each problem. A ratio is the mean loss over seeds that neither tuning nor
@@ -55,7 +57,7 @@ meta-training used, divided by that of the best baseline. The brackets hold a 95
 interval.
 "Tuned for the validation loss": the models of the tuning do not train on a fifth of the training
 examples, and tuning minimises the loss on it. Then the weight decay of learned-muon is tuned too:
-0, 0.001, 0.01 or 0.1. docs/learned-muon.md says more, and where it loses.
+{DECAYS}. docs/learned-muon.md says more, and where it loses.
 """
 
 
@@ -98,6 +100,8 @@ def numbers() -> str:
 def whole(folder: str, suite: str) -> str:
     """Returns the table and the summary of a suite."""
     results = of_suite(folder, suite)
+    if not results:
+        sys.exit(f"{folder}: expected what evaluate.py --suite {suite} has written")
     overall = Path(folder) / f"eval/{suite}-overall.json"
     return f"{table(results)}\n\n{summary(results, overall)}"
 

@@ -75,7 +75,10 @@ def main(name: str | None = None, *rows: str) -> None:
 
 
 def _call(script: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, str(ROOT / script), *arguments], check=True)
+    done = subprocess.run([sys.executable, str(ROOT / script), *arguments], check=False)
+    if done.returncode:
+        # It has said what is wrong.
+        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

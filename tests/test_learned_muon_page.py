@@ -1,6 +1,9 @@
 """The example of docs/learned-muon.md works as it stands there."""
 
 import re
+import runpy
+
+import pytest
 
 from l2o.evaluate.suites import SUITES
 from l2o.train.loading import SHIPPED
@@ -23,6 +26,23 @@ def test_its_tables_have_all_problems_and_the_card_says_the_same():
         rows = [row.split(" | ") for row in table.splitlines()[2:14]]
         assert [(row[0], row[1]) for row in rows] == expected
         assert table in CARD
+
+
+@pytest.fixture
+def maker(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return runpy.run_path(str(ROOT / "docs/make_learned_muon.py"))
+
+
+def test_the_card_has_what_its_script_writes(maker):
+    assert maker["RESULTS"] in CARD
+    assert CARD.endswith(maker["LIMITS"])
+    assert f"weight decay of `learned-muon`: {maker['DECAYS']}" in " ".join(PAGE.split())
+
+
+def test_a_folder_of_something_else_is_refused(maker, tmp_path):
+    with pytest.raises(SystemExit, match=r"expected what evaluate\.py --suite modern has written"):
+        maker["main"](str(tmp_path), str(tmp_path))
 
 
 def test_the_table_of_another_suite_has_its_problems():

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,3 +65,11 @@ def test_the_command_of_a_row_is_its_problem(maker):
 def test_a_wrong_name_is_refused_before_anything_is_run(maker, words, message):
     with pytest.raises(SystemExit, match=message):
         maker["main"](*words)
+
+
+def test_where_evaluate_stops_it_stops_with_the_same_code(maker, monkeypatch):
+    stopped = subprocess.CompletedProcess([], 2)
+    monkeypatch.setattr(subprocess, "run", lambda words, check: stopped)
+    with pytest.raises(SystemExit) as stop:
+        maker["main"]("lv", "base")
+    assert stop.value.code == 2
