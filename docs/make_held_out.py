@@ -32,6 +32,8 @@ def main(*folders: str) -> None:
     ]
     if not found:
         sys.exit("expected folders that evaluate.py has written")
+    if len({tuple(learned(one)) for one in found}) > 1:
+        sys.exit("expected the same learned optimizers in all folders")
     found.sort(key=lambda one: (one["name"], one["steps"]))
     fill({name: table(found, measure) for name, measure in TABLES.items()}, PAGE)
     for label in learned(found[0]):

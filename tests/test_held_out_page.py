@@ -1,6 +1,8 @@
 """docs/held-out.md: its commands are such, and its tables are those of the cards."""
 
+import json
 import re
+import runpy
 import shlex
 
 import pytest
@@ -44,3 +46,14 @@ def test_a_card_says_what_the_page_says(name):
         head, _, *rows = (row.split(" | ") for row in table.splitlines())
         for row in rows:
             assert " | ".join([row[0], row[1], row[head.index(name)], row[-1]]) in card
+
+
+def test_folders_of_other_optimizers_are_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    main = runpy.run_path(str(ROOT / "docs/make_held_out.py"))["main"]
+    for steps, labels in ((100, NAMES), (10_000, NAMES[:1])):
+        (tmp_path / f"{steps}/eval").mkdir(parents=True)
+        found = {"steps": steps, "optimizers": {label: {"learned": True} for label in labels}}
+        (tmp_path / f"{steps}/eval/mlp_classifier.json").write_text(json.dumps(found))
+    with pytest.raises(SystemExit, match="the same learned optimizers"):
+        main(*map(str, tmp_path.iterdir()))
