@@ -189,7 +189,7 @@ def _tuning(found: list[Comparison]) -> list[list[str]]:
             name = label if label in one.baselines else f"{label} {entry.setting()}"
             for decay, means in entry.weight_decays.items():
                 short = f"{label.split(' ')[0]}, weight decay {decay:g}"
-                tuned.append((one.case.name, name if means == entry.rates else short, means))
+                tuned.append((one.case.name, name if means is entry.rates else short, means))
             if entry.rates and not entry.weight_decays:
                 tuned.append((one.case.name, name, entry.rates))
     rates = sorted({r for _, _, means in tuned for r in means})
