@@ -59,7 +59,7 @@ def test_its_numbers_are_those_of_the_code():
     assert ", ".join(f"{decay:g}" for decay in DECAYS) in TEXT
     *decays, last = LEARNED_DECAYS
     assert f"{', '.join(f'{decay:g}' for decay in decays)} and {last:g}, each with a grid" in TEXT
-    assert f"tries {('', '', '', 'three', 'four', 'five')[len(LEARNED_DECAYS)]} times" in TEXT
+    assert (len(LEARNED_DECAYS), "tries four times as many settings" in TEXT) == (4, True)
     for name, protocol in PROTOCOLS.entries.items():
         (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `{name}` "))
         assert ", ".join(protocol.baselines) in row
@@ -72,6 +72,8 @@ def test_its_numbers_are_those_of_the_code():
     assert f"fit in {runs.MEMORY / 2**30:g} GiB" in TEXT
     assert HELD_OUT_SHARE == 1 / 5
     assert "a fifth of the training examples" in TEXT
+    first, *taus = (f"{tau:g}" for tau in tables.TAUS)
+    assert f'the tables {first} ("best"), {", ".join(taus[:-1])} and {taus[-1]}' in TEXT
     for title in tables.TITLES.values():
         assert title in TEXT
     assert f"Means below {metrics.LEAST_LOSS:g}" in TEXT

@@ -4,6 +4,7 @@ import json
 import re
 
 import l2o
+from config.commands.show import KINDS
 from config.overrides import DEFAULT
 from l2o.optimizer import OPTIMIZERS
 from l2o.options import options_of
@@ -60,6 +61,13 @@ def test_what_comes_with_l2o():
     text = text_of("README.md")
     assert "Seven trained optimizers" in text
     assert f"of {min(sizes):.0f} to {max(sizes):.0f} kB each" in text
+    (presets,) = re.findall(r"digits`\)\. ([^.]*) trained the", text_of("docs/training.md"))
+    assert sorted(re.findall(r"`([\w-]+)`", presets)) == sorted(l2o.pretrained())
+
+
+def test_what_can_be_listed():
+    (kinds,) = re.findall(r"command can name: ([^.]*)\.", text_of("docs/command-line.md"))
+    assert re.findall(r"`(\w+)`", kinds) == [*KINDS]
 
 
 def test_the_columns_of_a_summary():
