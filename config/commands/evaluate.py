@@ -61,7 +61,11 @@ def _add_protocol(parser: Parser) -> None:
         help="some of SGD, Momentum, RMSprop, Adam, AdamW, AdamW2D, Lion, Muon, Muon2D, Nadam; "
         "Adam is always one",
     )
-    group.add_argument("--tuning-seeds", type=positive, help="models for each setting [--seeds]")
+    group.add_argument(
+        "--tuning-seeds",
+        type=positive,
+        help="models for each setting [--seeds, or 3 with --protocol tuned]",
+    )
     group.add_argument(
         "--tune-for",
         dest="tuned_for",

@@ -209,7 +209,7 @@ def compare(
         chosen[f"{baseline.label} {best.setting()}"] = best
     optimizers = {label: one.optimizer for label, one in chosen.items()}
     runs = {label: scored(label, optimizer) for label, optimizer in optimizers.items()}
-    adam = next(label for label in chosen if label.startswith("Adam "))
+    adam = next(label for label in chosen if label not in learned and label.startswith("Adam "))
     times = _times(_what(case, problem), problem, optimizers, adam, cache)
     entries = {
         label: Entry(runs[label], one.rates, times[label], one.weight_decays)

@@ -57,12 +57,18 @@ def with_validation_split(problem: KerasProblem) -> KerasProblem:
         problem: The whole problem.
 
     Raises:
-        UserError: If a mini-batch is larger than the rest.
+        UserError: If a mini-batch is larger than the rest, or no example is left for the part.
     """
     train = problem.dataset.train
     count = round(HELD_OUT_SHARE * train.size)
     drawn = seeds.generator(0, 0, PART).permutation(train.size)
     part, rest = (_at(train, np.sort(index)) for index in (drawn[:count], drawn[count:]))
+    if not count:
+        raise UserError(
+            f"{problem.dataset.name} has {train.size} training examples, too few for a validation: "
+            "expected at least 3, or --tune-for training",
+            "dataset",
+        )
     if problem.batch_size > rest.size:
         raise UserError(
             f"batch_size {problem.batch_size} of {problem.name} is larger than the {rest.size} "

@@ -209,3 +209,9 @@ def test_a_validation_split_leaves_a_mini_batch():
     with pytest.raises(UserError, match=r"batch_size 33 of .* the 32 examples .* for validation"):
         with_validation_split(regressor(batch_size=33))
     with_validation_split(regressor(batch_size=32))
+
+
+def test_a_validation_split_has_an_example():
+    with pytest.raises(UserError, match=r"has 2 training examples, too few .* expected at least 3"):
+        with_validation_split(regressor(batch_size=1, rows=2))
+    assert with_validation_split(regressor(batch_size=1, rows=3)).dataset.test.size == 1

@@ -262,6 +262,7 @@ def content(comparison: Comparison, seeds: int) -> dict[str, Any]:
             "test_ratio_to_best": tested and comparison.ratio(label, "test_loss")._asdict(),
             "time_per_step_relative_to_adam": entry.time,
             "speed_up_over_adam": _speed_up(comparison, label),
+            "setting": entry.setting() or None,
             "tuning": entry.rates and {f"{r:g}": entry.rates[r] for r in entry.rates},
             "tuning_by_weight_decay": {
                 f"{decay:g}": {f"{r:g}": mean for r, mean in rates.items()}

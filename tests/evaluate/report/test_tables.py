@@ -213,7 +213,8 @@ def test_what_was_tuned_is_in_the_row_of_a_learned_optimizer():
     assert tables.rows(tuned)[1][0] == "mine 0.3"
     assert tables.rows(one)[1][0] == "mine"
     got = tables.content(tuned, 2)["optimizers"]["mine"]
-    assert got["tuning"] == {"0.1": 2.0, "0.3": 1.0}
+    assert (got["setting"], got["tuning"]) == ("0.3", {"0.1": 2.0, "0.3": 1.0})
+    assert tables.content(one, 2)["optimizers"]["mine"]["setting"] is None
 
 
 def test_all_problems_together_are_a_row_for_each_optimizer():
