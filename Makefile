@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
-# They are compared in another way: docs/learned-muon.md, docs/held-out.md.
-TRAINED = $(RECIPES) learned-muon rnnprop-held-out scale-basic-held-out
+# They are compared in another way: docs/learned-muon.md, docs/held-out.md, docs/papers.md.
+TRAINED = $(RECIPES) learned-muon rnnprop-held-out scale-basic-held-out dm-mnist rnnprop-mnist
 
 .PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators tutorials lint clean
 
@@ -56,7 +56,8 @@ figures: $(VENV)/installed
 	done
 	$(BIN)/python docs/make_figures.py runs/DM runs/RNNProp runs/ScaleBasic runs/ScaleHierarchical
 
-# l2o/weights, one after the other; those that are there go on or stay.
+# l2o/weights, one after the other; those that are there go on or stay. The last two need MNIST
+# (TFDS_DATA_DIR).
 pretrained: $(VENV)/installed
 	for p in $(TRAINED); do \
 	    $(BIN)/python train.py --preset $$p directory=runs/$$p || exit; \
@@ -72,9 +73,11 @@ reproduction: $(VENV)/installed
 	$(BIN)/python docs/make_stability.py $(RECIPES)
 	$(BIN)/python docs/make_reproduction.py runs/reproduction $(wildcard runs/ablations)
 
-# The tables of docs/papers-*.md. They need MNIST (TFDS_DATA_DIR); finished rows stay.
+# The tables of docs/papers-*.md and docs/amalgamation.md. The first three need MNIST
+# (TFDS_DATA_DIR). What is finished stays.
 papers: $(VENV)/installed
 	$(BIN)/python docs/make_papers.py
+	$(BIN)/python docs/make_variants.py
 
 # docs/estimators.png, and the tables of docs/estimators.md.
 estimators: $(VENV)/installed

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calling import call
 
 ROOT = Path(__file__).parent.parent
 RUNS = Path("runs/estimators")
@@ -57,8 +56,7 @@ def train(name: str, seed: int) -> Path:
     directory = RUNS / f"{name.replace(' ', '-')}-{seed}"
     own = [f"seed={seed}", f"directory={directory}", f"strategy/num_periods={PERIODS}"]
     own.append(f"strategy/epochs_per_period={iterations}")
-    command = [sys.executable, str(ROOT / "train.py"), *JOB, *overrides, *own]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    call("train.py", *JOB, *overrides, *own)
     return directory
 
 

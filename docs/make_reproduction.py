@@ -26,6 +26,13 @@ KEYS = {
     "train_loss": ("ratio_to_best", "best_baseline"),
     "test_loss": ("test_ratio_to_best", "best_baseline_by_test_loss"),
 }
+# What the cards of the recipes say beside their results.
+LIMITS = """\
+* It minimises only the training loss. Its test losses are often worse than those of the baselines.
+* With another seed of the meta-training, it is better or worse on some problems:
+  docs/reproduction.md.
+* A step takes several times as long as Adam's.
+"""
 
 
 def main(evaluations: str, ablations: str | None = None) -> None:
@@ -125,8 +132,8 @@ def table(
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def add_results(name: str, results: list[Found]) -> None:
-    """Writes the results and limits of an optimizer to its card."""
+def add_results(name: str, results: list[Found], limits: str = LIMITS) -> None:
+    """Writes the results of an optimizer to its card, and where it loses, with further limits."""
     path = SHIPPED / name / "card.md"
     about = path.read_text("utf-8").split("\n## Results")[0]
     rows = "\n".join(
@@ -155,11 +162,7 @@ counted, if there are any. docs/evaluation.md explains the problems.
 
 * It loses to the best baseline on: {clear}.
 * Its mean is above that of the best baseline, but the interval includes 1, on: {unclear}.
-* It minimises only the training loss. Its test losses are often worse than those of the baselines.
-* With another seed of the meta-training, it is better or worse on some problems:
-  docs/reproduction.md.
-* A step takes several times as long as Adam's.
-""",
+{limits}""",
         "utf-8",
     )
 

@@ -1,7 +1,10 @@
-"""The Python examples of a page, run as a reader would run them: with nothing defined before."""
+"""The examples of a page, run as a reader would run them, and the programs of docs/."""
 
 import re
+import runpy
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 # The first line of a block that needs the names of the block above it.
@@ -26,3 +29,13 @@ def run(page: str) -> list[dict]:
         exec(compile(block, f"<block {i} of {page}>", "exec"), names)
         after.append(names)
     return after
+
+
+def program(name: str) -> dict[str, Any]:
+    """Returns the names that a program of docs/ defines; it finds its neighbours, as when run."""
+    docs = str(ROOT / "docs")
+    sys.path.insert(0, docs)
+    try:
+        return runpy.run_path(f"{docs}/{name}.py")
+    finally:
+        sys.path.remove(docs)

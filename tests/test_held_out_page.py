@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shlex
 
 import pytest
@@ -13,7 +12,7 @@ from l2o.evaluate.protocol import protocol_of
 from l2o.problems import PROBLEMS
 from l2o.train import resolve_config
 from l2o.train.loading import SHIPPED
-from tests.pages import ROOT
+from tests.pages import ROOT, program
 
 PAGE = (ROOT / "docs/held-out.md").read_text("utf-8")
 TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
@@ -48,9 +47,8 @@ def test_a_card_says_what_the_page_says(name):
             assert " | ".join([row[0], row[1], row[head.index(name)], row[-1]]) in card
 
 
-def test_folders_of_other_optimizers_are_refused(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    main = runpy.run_path(str(ROOT / "docs/make_held_out.py"))["main"]
+def test_folders_of_other_optimizers_are_refused(tmp_path):
+    main = program("make_held_out")["main"]
     for steps, labels in ((100, NAMES), (10_000, NAMES[:1])):
         (tmp_path / f"{steps}/eval").mkdir(parents=True)
         found = {"steps": steps, "optimizers": {label: {"learned": True} for label in labels}}

@@ -1,13 +1,12 @@
 """The example of docs/learned-muon.md works as it stands there."""
 
 import re
-import runpy
 
 import pytest
 
 from l2o.evaluate.suites import SUITES
 from l2o.train.loading import SHIPPED
-from tests.pages import ROOT, run
+from tests.pages import ROOT, program, run
 
 PAGE = (ROOT / "docs/learned-muon.md").read_text("utf-8")
 CARD = (SHIPPED / "learned-muon/card.md").read_text("utf-8")
@@ -29,9 +28,8 @@ def test_its_tables_have_all_problems_and_the_card_says_the_same():
 
 
 @pytest.fixture
-def maker(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    return runpy.run_path(str(ROOT / "docs/make_learned_muon.py"))
+def maker():
+    return program("make_learned_muon")
 
 
 def test_the_card_has_what_its_script_writes(maker):

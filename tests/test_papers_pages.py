@@ -2,9 +2,7 @@
 
 import json
 import re
-import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +12,28 @@ from config.overrides import merge_overrides
 from l2o.evaluate.suites import SUITES
 from l2o.options import resolve
 from l2o.problems import PROBLEMS
+from l2o.train.loading import SHIPPED
+from tests.pages import program
 
 DOCS = Path(__file__).parent.parent / "docs"
+TABLES = {
+    name: table
+    for path in DOCS.glob("papers-*.md")
+    for name, table in re.findall(
+        r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->", path.read_text("utf-8"), re.S
+    )
+}
 
 
 @pytest.fixture(scope="module")
 def maker():
-    sys.path.insert(0, str(DOCS))
-    yield runpy.run_path(str(DOCS / "make_papers.py"))
-    sys.path.remove(str(DOCS))
+    return program("make_papers")
 
 
-@pytest.mark.parametrize("page", ["andrychowicz", "lv"])
+@pytest.mark.parametrize("page", ["andrychowicz", "lv", "wichrowska"])
 def test_the_table_of_a_page_is_of_the_problems_of_its_suite(maker, page):
     text = (DOCS / f"papers-{page}.md").read_text("utf-8")
-    (rows,) = re.findall(rf"<!-- {page} -->\n\n(.*?)\n\n<!-- end -->", text, re.S)
-    head, _, *rows = rows.splitlines()
+    head, _, *rows = TABLES[page].splitlines()
     assert head == f"| problem | steps | {' | '.join(maker['GIVEN'])} | best baseline |"
     suite = [
         (case.name, f"{case.steps:,}")
@@ -41,6 +45,18 @@ def test_the_table_of_a_page_is_of_the_problems_of_its_suite(maker, page):
     # What is not in the table is named as not run.
     for name, _ in set(suite) - set(found):
         assert f"`{name}`" in text
+
+
+def test_a_card_says_what_the_pages_say(maker):
+    cards = [name for name in maker["GIVEN"] if name.endswith("-mnist")]
+    assert len(cards) == 2
+    for page in maker["PAGES"]:
+        head, _, *rows = (row.split(" | ") for row in TABLES[page].splitlines())
+        for name in cards:
+            card = (SHIPPED / name / "card.md").read_text("utf-8")
+            assert card.endswith(maker["LIMITS"])
+            for row in rows:
+                assert " | ".join([row[0], row[1], row[head.index(name)], row[-1]]) in card
 
 
 def test_the_command_of_a_row_is_its_problem(maker):
@@ -58,7 +74,7 @@ def test_the_command_of_a_row_is_its_problem(maker):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lvv"], "no page called 'lvv'; expected one of andrychowicz, lv"),
+        (["lvv"], "no page called 'lvv'; expected one of andrychowicz, lv, wichrowska"),
         (["lv", "base", "rellu"], "no row called 'rellu'; expected some of base, 10x-steps"),
     ],
 )

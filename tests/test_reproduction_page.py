@@ -1,7 +1,6 @@
 """docs/reproduction.md: its commands are such, its tables are of what there is."""
 
 import re
-import runpy
 import shlex
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from config.overrides import merge_all
 from l2o.evaluate.suites import FIXED, SUITES
 from l2o.train import resolve_config
 from l2o.train.loading import SHIPPED
+from tests.pages import program
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "reproduction.md").read_text("utf-8")
-ABLATIONS = runpy.run_path(str(DOCS / "make_ablations.py"))
+ABLATIONS = program("make_ablations")
 TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
 
 # The others have pages of their own.

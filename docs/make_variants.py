@@ -1,0 +1,170 @@
+"""Trains variants of a recipe with several seeds, and compares them.
+
+`python docs/make_variants.py [PAGE]` makes the tables of docs/amalgamation.md and
+docs/papers-chen.md. It can be stopped at any time: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from calling import call
+from make_ablations import PLAIN_AND_SCALED
+from make_reproduction import Found, fill, of_suite, values
+
+DOCS, RUNS = Path(__file__).parent, Path("runs/variants")
+LONG = 1000
+
+Options = dict[str, Any]
+
+# The small pool of the paper. Adam has its best learning rate for the MLP of the recipes.
+POOL = {"Adam": 0.1, "RMSprop": 0.03}
+TEACHERS = [{"class_name": k, "config": {"learning_rate": v}} for k, v in POOL.items()]
+GAUSSIAN = {"training/perturbation/kind": "gaussian"}
+
+
+# What all variants share: 53,000 inner steps. The meta-learning rate ends at 0 with unrolls of 50.
+RATE = {"initial_learning_rate": 0.003, "decay_steps": 1060}
+SHARED: Options = {
+    "problems": PLAIN_AND_SCALED,
+    "optimizer/config/learning_rate": {"class_name": "CosineDecay", "config": RATE},
+    "strategy/num_periods": 6,
+    "training/teachers": [],
+    "training/p_teacher": 0,
+}
+
+
+def imitating(teachers: list[Options], how: str = "mean_log") -> Options:
+    """Returns options of a student that follows teachers in all unrolls."""
+    return {
+        "training/teachers": teachers,
+        "training/p_teacher": 1,
+        "training/strategy": how,
+        "strategy/annealing_schedule": 0,
+    }
+
+
+def policy(seed: int) -> list[Options]:
+    """Returns the teacher that is the policy of a seed."""
+    directory = str(RUNS / f"policy-{seed}")
+    return [{"class_name": "l2o", "config": {"directory": directory}}]
+
+
+CHOICE = {
+    "constructor": "Choice",
+    "network/pool": list(POOL),
+    "network/rates": list(POOL.values()),
+}
+AMALGAMATION: dict[str, Callable[[int], Options]] = {
+    "policy": lambda seed: CHOICE,
+    "meta-loss": lambda seed: {},
+    "mean": lambda seed: imitating(TEACHERS),
+    "min-max": lambda seed: imitating(TEACHERS, "max"),
+    "choice": lambda seed: imitating(policy(seed)),
+    "mean-gaussian": lambda seed: {**imitating(TEACHERS), **GAUSSIAN},
+    "choice-gaussian": lambda seed: {**imitating(policy(seed)), **GAUSSIAN},
+}
+
+# Unrolls of 20 steps in all periods, or the lengths of a curriculum.
+FIXED = {"strategy/unroll_distribution": 20, "strategy/annealing_schedule": 0}
+LENGTHS = {
+    "strategy_constructor": "CurriculumLearning",
+    "strategy": {"schedule": [20, 50, 100, 200], "min_periods": 1, "epochs_per_period": 20},
+}
+# In 3 of 10 unrolls.
+HELPED = {"training/teachers": TEACHERS[:1], "training/p_teacher": 0.3}
+
+
+def curriculum(constructor: str) -> dict[str, Callable[[int], Options]]:
+    """Returns a rule with a curriculum, with imitation, with both and with neither."""
+    rule = {"constructor": constructor}
+    return {
+        f"{constructor}-neither": lambda seed: {**rule, **FIXED},
+        f"{constructor}-imitation": lambda seed: {**rule, **FIXED, **HELPED},
+        f"{constructor}-curriculum": lambda seed: {**rule, **LENGTHS},
+        f"{constructor}-both": lambda seed: {**rule, **LENGTHS, **HELPED},
+    }
+
+
+# For each page the variants and the seeds.
+PAGES: dict[str, tuple[dict[str, Callable[[int], Options]], range]] = {
+    "amalgamation": (AMALGAMATION, range(3)),
+    "papers-chen": ({**curriculum("DM"), **curriculum("RNNProp")}, range(2)),
+}
+
+
+def command(options: Options, seed: int, directory: Path) -> list[str]:
+    """Returns the arguments of train.py for a run."""
+    shared = {
+        path: value
+        for path, value in SHARED.items()
+        if "strategy" not in options or not path.startswith("strategy/")
+    }
+    overrides = [
+        f"{path}={json.dumps(value)}" for path, value in {**shared, **options, "seed": seed}.items()
+    ]
+    return ["--preset", "rnnprop-digits", *overrides, f"directory={directory}"]
+
+
+def evaluations(page: str) -> dict[str, list[str]]:
+    """Returns the arguments of evaluate.py for a page, by the folder of the results."""
+    variants, seeds = PAGES[page]
+    given = [str(RUNS / f"{variant}-{seed}") for variant in variants for seed in seeds]
+    long = ["--problem", "mlp_classifier", "--steps", str(LONG)]
+    return {
+        str(RUNS / page): [*given, "--suite", "dm"],
+        str(RUNS / f"{page}-long"): [*given, *long],
+    }
+
+
+def results(page: str) -> dict[str, dict[str, float]]:
+    """Returns for each problem of a page the ratio to the best baseline by run."""
+    short, long = evaluations(page)
+    path = Path(long) / "eval/mlp_classifier.json"
+    one: Found = json.loads(path.read_text("utf-8"))
+    first, *others = of_suite(short, "dm")
+    # Both are the MLP that all were trained on.
+    return values([{**first, "name": "base"}, *others, {**one, "name": "base"}])
+
+
+def table(page: str) -> str:
+    """Returns the table of a page: medians over seeds, and the smallest and the largest."""
+    variants, seeds = PAGES[page]
+    found = results(page)
+    head = ["variant", *(f"{name} steps" for name in found)]
+    rows = [
+        [variant, *(_cell([row[f"{variant}-{seed}"] for seed in seeds]) for row in found.values())]
+        for variant in variants
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _cell(ratios: list[float]) -> str:
+    low, middle, high = (
+        f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+        for value in (min(ratios), statistics.median(ratios), max(ratios))
+    )
+    return f"{middle} [{low}, {high}]"
+
+
+def main(name: str | None = None) -> None:
+    """Makes one page or both."""
+    if name is not None and name not in PAGES:
+        sys.exit(f"no page called {name!r}; expected one of {', '.join(PAGES)}")
+    for page in [name] if name else PAGES:
+        variants, seeds = PAGES[page]
+        for seed in seeds:
+            for variant, options in variants.items():
+                call("train.py", *command(options(seed), seed, RUNS / f"{variant}-{seed}"))
+        for folder, given in evaluations(page).items():
+            call("evaluate.py", *given, "--output", folder)
+        fill({"variants": table(page)}, DOCS / f"{page}.md")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
