@@ -70,6 +70,8 @@ AMALGAMATION: dict[str, Callable[[int], Options]] = {
     "choice-gaussian": lambda seed: {**imitating(policy(seed)), **GAUSSIAN},
 }
 
+# Runs with other lengths of unrolls have other numbers of updates: no schedule is fair to all.
+CONSTANT = {"optimizer/config/learning_rate": 0.001}
 # Unrolls of 20 steps in all periods, or the lengths of a curriculum.
 FIXED = {"strategy/unroll_distribution": 20, "strategy/annealing_schedule": 0}
 LENGTHS = {
@@ -82,7 +84,7 @@ HELPED = {"training/teachers": TEACHERS[:1], "training/p_teacher": 0.3}
 
 def curriculum(constructor: str) -> dict[str, Callable[[int], Options]]:
     """Returns a rule with a curriculum, with imitation, with both and with neither."""
-    rule = {"constructor": constructor}
+    rule = {"constructor": constructor, **CONSTANT}
     return {
         f"{constructor}-neither": lambda seed: {**rule, **FIXED},
         f"{constructor}-imitation": lambda seed: {**rule, **FIXED, **HELPED},
