@@ -47,6 +47,7 @@ def test_it_has_a_card(name):
         "| mlp_classifier | 1,000 |",
         "| mlp_regressor | 1,000 |",
     )
-    kind = name.partition("-")[2] if name == "learned-muon" else name[name.rindex("-") :]
-    for problem in {"muon": new, "-out": held_out, "-digits": old}[kind]:
+    mnist = ("| base | 100 |", "| 2x-steps | 200 |", "| relu | 100 |")
+    kind = name.rpartition("-")[2]
+    for problem in {"muon": new, "out": held_out, "digits": old, "mnist": mnist}[kind]:
         assert problem in results

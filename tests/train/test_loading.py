@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 
 import keras
@@ -188,9 +189,9 @@ def test_a_name_that_is_none_is_told_and_the_nearest(tmp_path, monkeypatch):
 def test_those_that_come_with_it_are_loaded(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     optimizer = l2o.load(f"{name}/")
-    rule = name.removesuffix("-digits").removesuffix("-held-out")
+    rule = re.sub("-(digits|held-out|mnist)$", "", name)
     assert optimizer.name.lower().startswith(rule.replace("-", ""))
-    assert "digits" in l2o.pretrained()[name]
+    assert ("mnist" if name.endswith("-mnist") else "digits") in l2o.pretrained()[name]
     path = l2o.train.loading.SHIPPED / name / "optimizer.npz"
     assert path.stat().st_size < 100_000
     # A directory of one's own comes first.
