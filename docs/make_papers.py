@@ -1,13 +1,15 @@
 """Makes the tables of docs/papers-*.md: `python docs/make_papers.py [PAGE [ROW ...]]`.
 
 Compares trained optimizers with tuned baselines on the problems of a paper, one after the other,
-and writes the table of the page. It can be stopped at any time: finished rows and results are kept,
-and the same command goes on. It needs MNIST, see docs/problems.md.
+and writes the table of the page, and the curves of the first row. It can be stopped at any time:
+finished rows and results are kept, and the same command goes on. It needs MNIST, see
+docs/problems.md.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,6 +83,9 @@ def main(name: str | None = None, *rows: str) -> None:
         for row in rows or known:
             call("evaluate.py", *command(known[row]))
             fill({page: table(results(page))}, DOCS / f"papers-{page}.md")
+            if row == "base":
+                curves = output(known[row]) / f"eval/{known[row].target}.png"
+                shutil.copy(curves, DOCS / "papers-mnist.png")
     found = unique(one for page in PAGES for one in results(page))
     for label in GIVEN:
         if label.endswith("-mnist"):

@@ -28,12 +28,11 @@ TEACHERS = [{"class_name": k, "config": {"learning_rate": v}} for k, v in POOL.i
 GAUSSIAN = {"training/perturbation/kind": "gaussian"}
 
 
-# What all variants share: 53,000 inner steps. The meta-learning rate ends at 0 with unrolls of 50.
+# The meta-learning rate ends at 0 after 53,000 inner steps in unrolls of 50.
 RATE = {"initial_learning_rate": 0.003, "decay_steps": 1060}
 SHARED: Options = {
     "problems": PLAIN_AND_SCALED,
     "optimizer/config/learning_rate": {"class_name": "CosineDecay", "config": RATE},
-    "strategy/num_periods": 6,
     "training/teachers": [],
     "training/p_teacher": 0,
 }
@@ -49,74 +48,79 @@ def imitating(teachers: list[Options], how: str = "mean_log") -> Options:
     }
 
 
-def policy(seed: int) -> list[Options]:
-    """Returns the teacher that is the policy of a seed."""
-    directory = str(RUNS / f"policy-{seed}")
-    return [{"class_name": "l2o", "config": {"directory": directory}}]
-
-
 CHOICE = {
     "constructor": "Choice",
     "network/pool": list(POOL),
     "network/rates": list(POOL.values()),
 }
-AMALGAMATION: dict[str, Callable[[int], Options]] = {
-    "policy": lambda seed: CHOICE,
-    "meta-loss": lambda seed: {},
-    "mean": lambda seed: imitating(TEACHERS),
-    "min-max": lambda seed: imitating(TEACHERS, "max"),
-    "choice": lambda seed: imitating(policy(seed)),
-    "mean-gaussian": lambda seed: {**imitating(TEACHERS), **GAUSSIAN},
-    "choice-gaussian": lambda seed: {**imitating(policy(seed)), **GAUSSIAN},
-}
+# 53,000 inner steps.
+SIX_PERIODS = {"strategy/num_periods": 6}
+
+
+def amalgamation(seed: int) -> dict[str, Options]:
+    """Returns the variants of a seed by name; students of the policy follow that of their seed."""
+    policy = [{"class_name": "l2o", "config": {"directory": str(RUNS / f"policy-{seed}")}}]
+    variants = {
+        "policy": CHOICE,
+        "meta-loss": {},
+        "mean": imitating(TEACHERS),
+        "min-max": imitating(TEACHERS, "max"),
+        "choice": imitating(policy),
+        "mean-gaussian": {**imitating(TEACHERS), **GAUSSIAN},
+        "choice-gaussian": {**imitating(policy), **GAUSSIAN},
+    }
+    return {name: {**SIX_PERIODS, **options} for name, options in variants.items()}
+
 
 # Runs with other lengths of unrolls have other numbers of updates: no schedule is fair to all.
 CONSTANT = {"optimizer/config/learning_rate": 0.001}
 # Unrolls of 20 steps in all periods, or the lengths of a curriculum.
-FIXED = {"strategy/unroll_distribution": 20, "strategy/annealing_schedule": 0}
+FIXED = {
+    **SIX_PERIODS,
+    "strategy/unroll_distribution": 20,
+    "strategy/annealing_schedule": 0,
+}
 LENGTHS = {
     "strategy_constructor": "CurriculumLearning",
     "strategy": {"schedule": [20, 50, 100, 200], "min_periods": 1, "epochs_per_period": 20},
 }
 # In 3 of 10 unrolls.
 HELPED = {"training/teachers": TEACHERS[:1], "training/p_teacher": 0.3}
+WAYS: dict[str, Options] = {
+    "neither": FIXED,
+    "imitation": {**FIXED, **HELPED},
+    "curriculum": LENGTHS,
+    "both": {**LENGTHS, **HELPED},
+}
 
 
-def curriculum(constructor: str) -> dict[str, Callable[[int], Options]]:
-    """Returns a rule with a curriculum, with imitation, with both and with neither."""
-    rule = {"constructor": constructor, **CONSTANT}
+def curricula(_: int) -> dict[str, Options]:
+    """Returns both rules in all ways by name; they are the same for each seed."""
     return {
-        f"{constructor}-neither": lambda seed: {**rule, **FIXED},
-        f"{constructor}-imitation": lambda seed: {**rule, **FIXED, **HELPED},
-        f"{constructor}-curriculum": lambda seed: {**rule, **LENGTHS},
-        f"{constructor}-both": lambda seed: {**rule, **LENGTHS, **HELPED},
+        f"{rule}-{way}": {"constructor": rule, **CONSTANT, **options}
+        for rule in ("DM", "RNNProp")
+        for way, options in WAYS.items()
     }
 
 
-# For each page the variants and the seeds.
-PAGES: dict[str, tuple[dict[str, Callable[[int], Options]], range]] = {
-    "amalgamation": (AMALGAMATION, range(3)),
-    "papers-chen": ({**curriculum("DM"), **curriculum("RNNProp")}, range(1)),
+# For each page the variants of a seed, and the seeds.
+PAGES: dict[str, tuple[Callable[[int], dict[str, Options]], range]] = {
+    "amalgamation": (amalgamation, range(3)),
+    "papers-chen": (curricula, range(1)),
 }
 
 
 def command(options: Options, seed: int, directory: Path) -> list[str]:
     """Returns the arguments of train.py for a run."""
-    shared = {
-        path: value
-        for path, value in SHARED.items()
-        if "strategy" not in options or not path.startswith("strategy/")
-    }
-    overrides = [
-        f"{path}={json.dumps(value)}" for path, value in {**shared, **options, "seed": seed}.items()
-    ]
+    whole = {**SHARED, **options, "seed": seed}
+    overrides = [f"{path}={json.dumps(value)}" for path, value in whole.items()]
     return ["--preset", "rnnprop-digits", *overrides, f"directory={directory}"]
 
 
 def evaluations(page: str) -> dict[str, list[str]]:
     """Returns the arguments of evaluate.py for a page, by the folder of the results."""
     variants, seeds = PAGES[page]
-    given = [str(RUNS / f"{variant}-{seed}") for variant in variants for seed in seeds]
+    given = [str(RUNS / f"{variant}-{seed}") for variant in variants(0) for seed in seeds]
     long = ["--problem", "mlp_classifier", "--steps", str(LONG)]
     return {
         str(RUNS / page): [*given, "--suite", "dm"],
@@ -141,7 +145,7 @@ def table(page: str) -> str:
     head = ["variant", *(f"{name} steps" for name in found)]
     rows = [
         [variant, *(_cell([row[f"{variant}-{seed}"] for seed in seeds]) for row in found.values())]
-        for variant in variants
+        for variant in variants(0)
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
@@ -161,8 +165,8 @@ def main(name: str | None = None) -> None:
     for page in [name] if name else PAGES:
         variants, seeds = PAGES[page]
         for seed in seeds:
-            for variant, options in variants.items():
-                call("train.py", *command(options(seed), seed, RUNS / f"{variant}-{seed}"))
+            for variant, options in variants(seed).items():
+                call("train.py", *command(options, seed, RUNS / f"{variant}-{seed}"))
         for folder, given in evaluations(page).items():
             call("evaluate.py", *given, "--output", folder)
         fill({"variants": table(page)}, DOCS / f"{page}.md")

@@ -89,3 +89,10 @@ def test_where_evaluate_stops_it_stops_with_the_same_code(maker, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         maker["main"]("lv", "base")
     assert stop.value.code == 2
+
+
+def test_its_picture_is_there():
+    (picture,) = re.findall(
+        r"\]\((.*?\.png)\)", (DOCS / "papers-andrychowicz.md").read_text("utf-8")
+    )
+    assert (DOCS / picture).read_bytes().startswith(b"\x89PNG")

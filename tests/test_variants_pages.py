@@ -22,9 +22,11 @@ def maker():
 def resolved(maker):
     def resolve(variant, seed=1):
         (options,) = (
-            variants[variant] for variants, _ in maker["PAGES"].values() if variant in variants
+            of_seed(seed)[variant]
+            for of_seed, _ in maker["PAGES"].values()
+            if variant in of_seed(seed)
         )
-        _, preset, *overrides = maker["command"](options(seed), seed, maker["RUNS"] / "x")
+        _, preset, *overrides = maker["command"](options, seed, maker["RUNS"] / "x")
         return resolve_config(merge_all(presets=[preset], overrides=overrides))
 
     return resolve
@@ -35,8 +37,9 @@ def test_the_table_of_a_page_has_its_variants_and_its_problems(maker, page):
     text = (DOCS / f"{page}.md").read_text("utf-8")
     (rows,) = re.findall(r"<!-- variants -->\n\n(.*?)\n\n<!-- end -->", text, re.S)
     head, _, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines())
-    variants, seeds = maker["PAGES"][page]
-    assert [row[0] for row in rows] == list(variants)
+    of_seed, seeds = maker["PAGES"][page]
+    variants = list(of_seed(0))
+    assert [row[0] for row in rows] == variants
     suite = [f"{case.name}, {case.steps:,} steps" for case in SUITES.entries["dm"]("base", {}, 100)]
     assert head == ["variant", *suite, f"base, {maker['LONG']:,} steps"]
     for _, *cells in rows:
