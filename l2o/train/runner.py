@@ -173,7 +173,7 @@ class Runner:
                     # The gradients of a period would take too much memory.
                     done.append(unroll._replace(gradient=None))
                     steps += unroll.steps
-                    report(f"{place}step {steps}, loss {unroll.loss:.3f}, {signal}", 0)
+                    report(f"{place}step {steps}, {_told(unroll, signal)}", 0)
                 report(f"{place}step {steps}", 1)
         # The weights that the stage starts from are validated now, not first: with much data a
         # validation takes longer than anything else before the first meta-step.
@@ -323,6 +323,12 @@ def _here() -> str:
         f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, "
         f"python {platform.python_version()}"
     )
+
+
+def _told(unroll: UnrollRecord, signal: Signal) -> str:
+    """Returns the loss of an unroll, and the gradient of the meta-losses so far, in words."""
+    loss = f"{'imitation loss' if unroll.imitation else 'meta-loss'} {unroll.loss:.3f}"
+    return loss if signal.norm is None else f"{loss}, gradient {signal.norm:.2g}"
 
 
 def _mean(values: Sequence[float]) -> float | None:

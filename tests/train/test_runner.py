@@ -1,9 +1,11 @@
 """A period trains first, and then validates what it started from and what it has learned."""
 
 import itertools
+import re
 
 import keras
 import numpy as np
+import pytest
 
 import l2o
 from l2o.progress import Silent
@@ -44,3 +46,26 @@ def test_the_start_of_a_stage_is_validated_after_its_first_meta_steps():
     assert runner._validate(period, lambda *_: None) == first.start_loss
     assert second.start_loss is None
     assert len({first.start_loss, first.validation_loss, second.validation_loss}) == 3
+
+
+@pytest.mark.parametrize(
+    ("p_teacher", "kind"), [(0.0, r"meta-loss -?\S+, gradient \S+"), (1.0, r"imitation loss -?\S+")]
+)
+def test_progress_says_which_loss_it_is(p_teacher, kind):
+    keras.utils.set_random_seed(0)
+    optimizer = l2o.RNNPropOptimizer(layers=(3,))
+    training = Training(
+        optimizer,
+        [Parabola()],
+        keras.optimizers.Adam(0.01),
+        LossArgs(),
+        teachers=[keras.optimizers.SGD(0.1)],
+        p_teacher=p_teacher,
+        depth=1,
+    )
+    strategy = SimpleStrategy(num_periods=1, epochs_per_period=1, unroll_distribution=5)
+    progress = Texts()
+    Runner(training, strategy).train(progress)
+    told = [text for text in progress.texts if "loss" in text and "validation" not in text]
+    assert told
+    assert all(re.fullmatch(rf"period 0, step \d+, {kind}", text) for text in told), told

@@ -58,6 +58,3 @@ class Signal:
         if not variance > 0:
             return None
         return max(0.0, mean_square - variance / n) / variance
-
-    def __str__(self) -> str:
-        return "no gradient" if self.norm is None else f"gradient {self.norm:.2g}"
