@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 # Presets, and the names of what they have trained.
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 # They are compared in another way: docs/learned-muon.md, docs/held-out.md, docs/papers.md.
-TRAINED = $(RECIPES) learned-muon rnnprop-held-out scale-basic-held-out dm-mnist rnnprop-mnist
+HELD_OUT = dm-held-out rnnprop-held-out scale-basic-held-out scale-hierarchical-held-out
+TRAINED = $(RECIPES) learned-muon $(HELD_OUT) dm-mnist rnnprop-mnist
 
 .PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators tutorials lint clean
 

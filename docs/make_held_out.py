@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from make_reproduction import Found, fill, learned, ratio_of, table
+from make_reproduction import Found, best, cell, fill, learned, ratio_of, table
 
 from l2o.train.loading import SHIPPED
 
@@ -35,10 +35,18 @@ def main(*folders: str) -> None:
     if len({tuple(learned(one)) for one in found}) > 1:
         sys.exit("expected the same learned optimizers in all folders")
     found.sort(key=lambda one: (one["name"], one["steps"]))
-    fill({name: table(found, measure) for name, measure in TABLES.items()}, PAGE)
+    fill({name: by_optimizer(found, measure) for name, measure in TABLES.items()}, PAGE)
     for label in learned(found[0]):
         if label.endswith("-held-out"):
             add_results(label, found)
+
+
+def by_optimizer(found: list[Found], measure: str) -> str:
+    """Returns a table of ratios with a row for each optimizer, and the best baselines below."""
+    head = ["optimizer", *(f"{one['name']}, {one['steps']:,} steps" for one in found)]
+    rows = [[label, *(cell(one, label, measure) for one in found)] for label in learned(found[0])]
+    rows.append(["best baseline", *(best(one, measure) for one in found)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def add_results(label: str, found: list[Found]) -> None:

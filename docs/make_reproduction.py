@@ -124,8 +124,8 @@ def table(
         [
             one["name"],
             f"{one['steps']:,}",
-            *(_cell(one, label, measure) for label in labels),
-            _best(one, measure),
+            *(cell(one, label, measure) for label in labels),
+            best(one, measure),
         ]
         for one in results
     ]
@@ -137,8 +137,7 @@ def add_results(name: str, results: list[Found], limits: str = LIMITS) -> None:
     path = SHIPPED / name / "card.md"
     about = path.read_text("utf-8").split("\n## Results")[0]
     rows = "\n".join(
-        f"| {one['name']} | {one['steps']:,} | {_cell(one, name)} | {_best(one)} |"
-        for one in results
+        f"| {one['name']} | {one['steps']:,} | {cell(one, name)} | {best(one)} |" for one in results
     )
     by_verdict: dict[str, list[str]] = {"clear": [], "unclear": []}
     for one in results:
@@ -167,13 +166,15 @@ counted, if there are any. docs/evaluation.md explains the problems.
     )
 
 
-def _cell(one: Found, label: str, measure: str = "train_loss") -> str:
+def cell(one: Found, label: str, measure: str = "train_loss") -> str:
+    """Returns the ratio of an optimizer with its interval, and how many models diverged."""
     lost = round(one["optimizers"][label]["measures"]["diverged"]["mean"] * len(one["seeds"]))
     text = ratio_text(ratio_of(one, label, measure))
     return f"{text}, {lost} diverged" if 0 < lost < len(one["seeds"]) else text
 
 
-def _best(one: Found, measure: str = "train_loss") -> str:
+def best(one: Found, measure: str = "train_loss") -> str:
+    """Returns the best baseline by a loss, and its mean."""
     label = one[KEYS[measure][1]]
     mean = one["optimizers"][label]["measures"][measure]["mean"]
     return f"{label}: " + ("diverged" if mean is None else f"{mean:.3g}")

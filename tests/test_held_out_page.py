@@ -19,22 +19,28 @@ TABLES = dict(re.findall(r"<!-- ([^>]+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.
 NAMES = sorted(name for name in l2o.pretrained() if name.endswith("-held-out"))
 
 
+def cells(table):
+    """The head and the rows."""
+    head, _, *rows = (row.strip("| ").split(" | ") for row in table.splitlines())
+    return [head, *rows]
+
+
 def test_its_commands_are_such():
     trained = [shlex.split(line) for line in re.findall(r"^    l2o train (.*)$", PAGE, re.M)]
     assert sorted(words[1] for words in trained) == NAMES
     for _, name, *overrides in trained:
         resolve_config(merge_all(presets=[name], overrides=overrides))
     evaluated = [shlex.split(line) for line in re.findall(r"^    l2o evaluate (.*)$", PAGE, re.M)]
-    rows = []
+    columns = []
     for words in evaluated:
         first = next(i for i, word in enumerate(words) if word.startswith("--"))
         flags = dict(zip(words[first::2], words[first + 1 :: 2], strict=True))
         assert set(NAMES) < set(words[:first]) <= set(l2o.pretrained())
         protocol_of(flags["--protocol"], flags["--baselines"], tuned_for=flags["--tune-for"])
         assert flags["--problem"] in PROBLEMS.entries
-        rows.append(f"| {flags['--problem']} | {int(flags['--steps']):,} |")
+        columns.append(f"{flags['--problem']}, {int(flags['--steps']):,} steps")
     for table in TABLES.values():
-        assert [re.match(r"(\|[^|]*){2}\|", row)[0] for row in table.splitlines()[2:]] == rows
+        assert cells(table)[0][1:] == columns
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,9 +48,11 @@ def test_a_card_says_what_the_page_says(name):
     card = (SHIPPED / name / "card.md").read_text("utf-8")
     assert len(TABLES) == 2
     for table in TABLES.values():
-        head, _, *rows = (row.split(" | ") for row in table.splitlines())
-        for row in rows:
-            assert " | ".join([row[0], row[1], row[head.index(name)], row[-1]]) in card
+        head, *rows = cells(table)
+        (own,) = (row for row in rows if row[0] == name)
+        for column, ratio, best in zip(head[1:], own[1:], rows[-1][1:], strict=True):
+            problem, steps = column.removesuffix(" steps").split(", ")
+            assert f"| {problem} | {steps} | {ratio} | {best} |" in card
 
 
 def test_folders_of_other_optimizers_are_refused(tmp_path):
