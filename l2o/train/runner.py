@@ -173,7 +173,7 @@ class Runner:
                     # The gradients of a period would take too much memory.
                     done.append(unroll._replace(gradient=None))
                     steps += unroll.steps
-                    report(f"{place}step {steps}, {_told(unroll, signal)}", 0)
+                    report(f"{place}step {steps}, {_loss_text(unroll, signal)}", 0)
                 report(f"{place}step {steps}", 1)
         # The weights that the stage starts from are validated now, not first: with much data a
         # validation takes longer than anything else before the first meta-step.
@@ -325,10 +325,12 @@ def _here() -> str:
     )
 
 
-def _told(unroll: UnrollRecord, signal: Signal) -> str:
-    """Returns the loss of an unroll, and the gradient of the meta-losses so far, in words."""
-    loss = f"{'imitation loss' if unroll.imitation else 'meta-loss'} {unroll.loss:.3f}"
-    return loss if signal.norm is None else f"{loss}, gradient {signal.norm:.2g}"
+def _loss_text(unroll: UnrollRecord, signal: Signal) -> str:
+    """Returns an unroll's loss as text; a meta-loss with the mean norm of the meta-gradients."""
+    if unroll.imitation:
+        return f"imitation loss {unroll.loss:.3f}"
+    norm = "" if signal.norm is None else f", gradient {signal.norm:.2g}"
+    return f"meta-loss {unroll.loss:.3f}{norm}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
