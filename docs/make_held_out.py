@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from make_reproduction import Found, best, cell, fill, learned, ratio_of, table
+from make_reproduction import Found, best, cell, fill, learned, markdown, ratio_of, table
 
 from l2o.train.loading import SHIPPED
 
@@ -46,7 +46,7 @@ def by_optimizer(found: list[Found], measure: str) -> str:
     head = ["optimizer", *(f"{one['name']}, {one['steps']:,} steps" for one in found)]
     rows = [[label, *(cell(one, label, measure) for one in found)] for label in learned(found[0])]
     rows.append(["best baseline", *(best(one, measure) for one in found)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return markdown([head, *rows])
 
 
 def add_results(label: str, found: list[Found]) -> None:

@@ -7,17 +7,16 @@ The page has the commands that write the folders. Those after the second one hav
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from make_reproduction import Found, fill, of_suite
+from make_reproduction import Found, fill, markdown, of_suite, overall, ratio
 
 import l2o
-from l2o.evaluate.metrics import Ratio
 from l2o.evaluate.protocol import LEARNED_DECAYS
 from l2o.evaluate.report.tables import ratio_text
 from l2o.evaluate.suites import SUITES
@@ -102,13 +101,12 @@ def whole(folder: str, suite: str) -> str:
     results = of_suite(folder, suite)
     if not results:
         sys.exit(f"{folder}: expected what evaluate.py --suite {suite} has written")
-    overall = Path(folder) / f"eval/{suite}-overall.json"
-    return f"{table(results)}\n\n{summary(results, overall)}"
+    return f"{table(results)}\n\n{summary(results, overall(folder, suite))}"
 
 
 def table(results: list[Found]) -> str:
     """Returns the ratios of training and test loss by problem."""
-    rows = [["problem", "steps", "training loss", "test loss", "best baseline"], ["---"] * 5]
+    rows = [["problem", "steps", "training loss", "test loss", "best baseline"]]
     for one in results:
         own = one["optimizers"][NAME]
         best, by_test = one["best_baseline"], one["best_baseline_by_test_loss"]
@@ -120,10 +118,10 @@ def table(results: list[Found]) -> str:
                 best if by_test in (None, best) else f"{best}; test: {by_test}",
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(rows)
 
 
-def summary(results: list[Found], overall: Path) -> str:
+def summary(results: list[Found], means: Mapping[str, Sequence[str]]) -> str:
     """Returns the geometric means of the ratios, and the interquartile means of all optimizers."""
     lines = []
     for loss, key in (("training", "ratio_to_best"), ("test", "test_ratio_to_best")):
@@ -133,20 +131,9 @@ def summary(results: list[Found], overall: Path) -> str:
             f"* Geometric mean of the ratios of the {loss} loss: **{mean:.2f}**; "
             f"the largest is {max(values):.2f}."
         )
-    rows = ["| over all problems | training loss | test loss |", "| --- | --- | --- |"]
-    for label, own in json.loads(overall.read_text("utf-8"))["optimizers"].items():
-        cells = [
-            ratio_text(ratio(own[key]))
-            for key in ("interquartile_mean_ratio", "interquartile_mean_test_ratio")
-        ]
-        rows.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *rows])
-
-
-def ratio(found: Found) -> Ratio:
-    """Returns a ratio as the files of an evaluation have it."""
-    value = math.inf if found["value"] is None else found["value"]
-    return Ratio(value, found["low"], found["high"])
+    rows = [["over all problems", "training loss", "test loss"]]
+    rows += [[label, *own] for label, own in means.items()]
+    return "\n".join([*lines, "", markdown(rows)])
 
 
 if __name__ == "__main__":

@@ -129,7 +129,13 @@ def table(
         ]
         for one in results
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return markdown([head, *rows])
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown; the first row is its head."""
+    head, *others = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *others])
 
 
 def add_results(name: str, results: list[Found], limits: str = LIMITS) -> None:
@@ -182,16 +188,30 @@ def best(one: Found, measure: str = "train_loss") -> str:
 
 def ratio_of(one: Found, label: str, measure: str = "train_loss") -> Ratio:
     """Returns the ratio of an optimizer's loss on a problem; infinity if it diverged."""
-    found = one["optimizers"][label][KEYS[measure][0]]
+    return ratio(one["optimizers"][label][KEYS[measure][0]])
+
+
+def ratio(found: Mapping[str, Any]) -> Ratio:
+    """Returns a ratio as the files of an evaluation have it: null is infinity."""
     value = float("inf") if found["value"] is None else found["value"]
     return Ratio(value, found["low"], found["high"])
 
 
+def overall(folder: str | Path, suite: str) -> dict[str, list[str]]:
+    """Returns for each optimizer its means over a suite, of the training and of the test loss."""
+    path = Path(folder) / f"eval/{suite}-overall.json"
+    keys = ("interquartile_mean_ratio", "interquartile_mean_test_ratio")
+    return {
+        label: [ratio_text(ratio(own[key])) for key in keys]
+        for label, own in json.loads(path.read_text("utf-8"))["optimizers"].items()
+    }
+
+
 def _loss(one: Found, label: str) -> str | None:
-    ratio = ratio_of(one, label)
-    if ratio.value <= 1:
+    found = ratio_of(one, label)
+    if found.value <= 1:
         return None
-    return "unclear" if ratio.low is not None and ratio.low <= 1 else "clear"
+    return "unclear" if found.low is not None and found.low <= 1 else "clear"
 
 
 if __name__ == "__main__":

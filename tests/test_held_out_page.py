@@ -40,7 +40,9 @@ def test_its_commands_are_such():
         assert flags["--problem"] in PROBLEMS.entries
         columns.append(f"{flags['--problem']}, {int(flags['--steps']):,} steps")
     for table in TABLES.values():
-        assert cells(table)[0][1:] == columns
+        head, *rows = cells(table)
+        assert head[1:] == columns
+        assert [row[0] for row in rows] == [*words[:first], "best baseline"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -119,8 +119,8 @@ def ratio_text(ratio: metrics.Ratio) -> str:
     if not math.isfinite(ratio.value):
         return "diverged"
     if ratio.low is None or ratio.high is None:
-        return _short(ratio.value)
-    return f"{_short(ratio.value)} [{_short(ratio.low)}, {_short(ratio.high)}]"
+        return short(ratio.value)
+    return f"{short(ratio.value)} [{short(ratio.low)}, {short(ratio.high)}]"
 
 
 def speed_up_text(speed_up: metrics.SpeedUp, time: float = 1.0) -> str:
@@ -135,7 +135,7 @@ def speed_up_text(speed_up: metrics.SpeedUp, time: float = 1.0) -> str:
     if not math.isfinite(time):
         return ""
     more = "> " if speed_up.others is None else ""
-    return f"{more}{_short(speed_up.in_time(time))}x"
+    return f"{more}{short(speed_up.in_time(time))}x"
 
 
 def speed_ups(comparisons: Sequence[Comparison]) -> list[list[str]]:
@@ -345,7 +345,8 @@ def _steps_text(values: np.ndarray) -> str:
     return f"{median:,.0f}" if math.isfinite(median) else "never"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Returns a positive number with two or three digits."""
     if not math.isfinite(value):
         return "inf"
     if 100 <= value < 1e5:
