@@ -1,9 +1,9 @@
 """Makes the tables of docs/papers-*.md: `python docs/make_papers.py [PAGE [ROW ...]]`.
 
 Compares trained optimizers with tuned baselines on the problems of a paper, one after the other,
-and writes the table of the page, and the curves of the first row. It can be stopped at any time:
-finished rows and results are kept, and the same command goes on. It needs MNIST, see
-docs/problems.md.
+and writes the table of the page, and two pictures: the curves of the row `base`, and the ratios of
+docs/papers-lv.md. It can be stopped at any time: finished rows and results are kept, and the same
+command goes on. It needs MNIST, see docs/problems.md.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 from calling import call
-from make_reproduction import add_results, fill, table, unique
+from make_reproduction import add_results, fill, table, unique, values
 
+from l2o.evaluate.report import pictures
 from l2o.evaluate.suites import SUITES, Case
 
 DOCS = Path(__file__).parent
@@ -86,6 +87,8 @@ def main(name: str | None = None, *rows: str) -> None:
             if row == "base":
                 curves = output(known[row]) / f"eval/{known[row].target}.png"
                 shutil.copy(curves, DOCS / "papers-mnist.png")
+        if page == "lv":
+            pictures.ratios(DOCS / "papers-lv.png", values(results(page)))
     found = unique(one for page in PAGES for one in results(page))
     for label in GIVEN:
         if label.endswith("-mnist"):
