@@ -8,7 +8,7 @@ RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 HELD_OUT = dm-held-out rnnprop-held-out scale-basic-held-out scale-hierarchical-held-out
 TRAINED = $(RECIPES) learned-muon $(HELD_OUT) dm-mnist rnnprop-mnist
 
-.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations estimators tutorials lint clean
+.PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations comparison estimators tutorials lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py constructor=RNNProp strategy/num_periods=5 directory=runs/demo
@@ -74,8 +74,12 @@ reproduction: $(VENV)/installed
 	$(BIN)/python docs/make_stability.py $(RECIPES)
 	$(BIN)/python docs/make_reproduction.py runs/reproduction $(wildcard runs/ablations)
 
-# The tables of docs/papers-*.md and docs/amalgamation.md. The first three need MNIST
-# (TFDS_DATA_DIR). What is finished stays.
+# The table of docs/comparison.md. What is finished stays.
+comparison: $(VENV)/installed
+	$(BIN)/python docs/make_comparison.py
+
+# The tables of docs/papers-*.md and docs/amalgamation.md. It needs MNIST (TFDS_DATA_DIR). What is
+# finished stays.
 papers: $(VENV)/installed
 	$(BIN)/python docs/make_papers.py
 	$(BIN)/python docs/make_variants.py

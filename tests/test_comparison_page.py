@@ -1,0 +1,78 @@
+"""docs/comparison.md: its command is that of its program, and its table has everything."""
+
+import re
+import shlex
+
+import pytest
+
+import l2o
+from l2o.evaluate.suites import SUITES
+from tests.pages import ROOT, program
+
+PAGE = (ROOT / "docs/comparison.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return program("make_comparison")
+
+
+def cells(table):
+    head, _, *rows = (row.strip("| ").split(" | ") for row in table.splitlines())
+    return [head, *rows]
+
+
+def test_its_command_is_that_of_the_program(maker):
+    (said,) = re.findall(r"^    l2o evaluate (.*)$", PAGE, re.M)
+    words = shlex.split(said)
+    assert words == list(maker["COMMAND"])
+    # The others were trained for the training loss.
+    others = {name for name in l2o.pretrained() if name.endswith(("-digits", "-mnist"))}
+    assert set(maker["GIVEN"]) == set(l2o.pretrained()) - others
+
+
+def test_its_table_has_all_optimizers_and_all_problems(maker):
+    ((suite, table),) = re.findall(r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
+    assert suite == maker["SUITE"]
+    command = maker["COMMAND"]
+    baselines = command[command.index("--baselines") + 1].split(",")
+    head, *rows = cells(table)
+    assert head == list(maker["HEAD"])
+    assert [row[0] for row in rows] == [*maker["GIVEN"], *baselines]
+    names = [case.name for case in SUITES.entries[suite]("base", {}, 100)]
+    for row in rows[: -len(baselines)]:
+        assert re.search(r"\((.*)\)", row[3])[1] in names
+        below, problems = map(int, row[4].split(" of "))
+        assert 0 <= below <= problems == len(names)
+
+
+def test_a_row_of_the_table(maker):
+    def ratio(value):
+        return {"value": value, "low": 0.7, "high": 1.3}
+
+    def own(learned, diverged, test=1.0):
+        whole = {"ratio_to_best": ratio(0.5), "test_ratio_to_best": ratio(test)}
+        return {
+            "learned": learned,
+            "measures": {"diverged": {"mean": diverged}},
+            **(whole if learned else {}),
+        }
+
+    def problem(name, test, diverged):
+        optimizers = {
+            "rule": own(True, diverged, test),
+            "Adam 0.1": own(False, 0.6),
+            "AdamW2D 0.3 wd 0.01": own(False, 1.0),
+        }
+        return {"name": name, "seeds": [0, 1, 2, 3, 4], "optimizers": optimizers}
+
+    means = {"rule": ["0.70", "0.90"], "Adam": ["1.00", "1.10"], "AdamW2D": ["1.20", "1.30"]}
+    found = [problem("first", 1.25, 0.4), problem("second", 0.8, 0.0)]
+    rows = [
+        ["rule", "0.70", "0.90", "1.25 (first)", "1 of 2", "2"],
+        ["Adam", "1.00", "1.10", "", "", "6"],
+        ["AdamW2D", "1.20", "1.30", "", "", "10"],
+    ]
+    assert cells(maker["table"](found, means)) == [list(maker["HEAD"]), *rows]
+    found.append(problem("third", None, 1.0))
+    assert cells(maker["table"](found, means))[1][3:] == ["diverged (third)", "1 of 3", "7"]
