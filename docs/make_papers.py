@@ -49,8 +49,8 @@ def cases(page: str) -> dict[str, Case]:
 
 
 def output(case: Case) -> Path:
-    """Returns where a row is written; a row of two pages is the same."""
-    return RUNS / case.name
+    """Returns where a row is written. Pages share a row, but `conv` has other steps on each."""
+    return RUNS / f"{case.name}-{case.steps}"
 
 
 def command(case: Case) -> list[str]:

@@ -96,3 +96,11 @@ def test_its_picture_is_there():
         r"\]\((.*?\.png)\)", (DOCS / "papers-andrychowicz.md").read_text("utf-8")
     )
     assert (DOCS / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_that_differ_have_folders_of_their_own(maker):
+    rows = {}
+    for page in maker["PAGES"]:
+        for case in maker["cases"](page).values():
+            assert rows.setdefault(maker["output"](case), case) == case
+    assert len({folder.name for folder in rows if folder.name.startswith("conv")}) == 2
