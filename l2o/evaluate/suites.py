@@ -159,7 +159,10 @@ def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 
 
 def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
-    """Returns models of today on which no recipe of l2o trains, small enough for two cores.
+    """Returns models of today, small enough for two cores.
+
+    Of all recipes of l2o, those that end in `-held-out` train on the regression, and none on
+    another of these problems.
 
     Args:
         name: Not used.

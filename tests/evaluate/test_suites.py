@@ -1,9 +1,14 @@
 import itertools
+import json
 
 import pytest
 
+import l2o
+from config.overrides import merge_all
 from l2o.evaluate.suites import FIXED, SUITES, Case, built, generalization, resolved
 from l2o.problems import KerasProblem
+from l2o.train import resolve_config
+from l2o.train.families import members_of
 from l2o.train.resolve import resolve_problem
 
 
@@ -132,6 +137,22 @@ def test_the_families_are_always_the_same_twenty_problems():
     assert {len(case.kwargs["layers"]) for case in cases[:12]} == {1, 2, 3}
     for case in cases:
         resolve_problem({"target": case.target, "kwargs": case.kwargs}, "")
+
+
+def test_recipes_train_on_no_problem_of_a_fixed_suite_but_the_regression():
+    names = {}
+    for suite in FIXED:
+        for case in SUITES.entries[suite]("base", {}, 1):
+            spec = resolve_problem({"target": case.target, "kwargs": case.kwargs}, "")
+            names[spec["target"], json.dumps(spec["kwargs"], sort_keys=True)] = case.name
+    found = set()
+    for preset in l2o.pretrained():
+        config = resolve_config(merge_all(presets=[preset]))
+        for _, spec in members_of(config, "problems"):
+            options = json.dumps(spec["kwargs"], sort_keys=True)
+            found.add((names.get((spec["target"], options)), preset))
+    held_out = {name for name in l2o.pretrained() if name.endswith("-held-out")}
+    assert {one for one in found if one[0]} == {("regression", name) for name in held_out}
 
 
 def test_conv_is_on_the_data_of_the_first():
