@@ -74,7 +74,8 @@ reproduction: $(VENV)/installed
 	$(BIN)/python docs/make_stability.py $(RECIPES)
 	$(BIN)/python docs/make_reproduction.py runs/reproduction $(wildcard runs/ablations)
 
-# The table of docs/comparison.md. What is finished stays.
+# The tables and pictures of docs/comparison.md. It needs MNIST (TFDS_DATA_DIR). What is finished
+# stays.
 comparison: $(VENV)/installed
 	$(BIN)/python docs/make_comparison.py
 

@@ -1,12 +1,14 @@
-"""Compares optimizers that come with l2o where they are likely to fail: `make comparison`.
+"""Compares optimizers that come with l2o on suites: `make comparison`.
 
-Evaluates them with the command of docs/comparison.md, fills the table of that page and copies the
-picture. It can be stopped at any time: finished results are cached, and the same command goes on.
+`python docs/make_comparison.py [SUITE ...]` evaluates them with the commands of docs/comparison.md,
+fills the tables of that page and copies the pictures. It can be stopped at any time: finished
+results are cached, and the same command goes on.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from l2o.evaluate.report.tables import ratio_text
 
 PAGE = Path(__file__).parent / "comparison.md"
 FOLDER = Path("runs/comparison")
-SUITE = "refutation"
+SUITES = ("modern", "families", "refutation")
 GIVEN = (
     "learned-muon",
     "dm-held-out",
@@ -26,11 +28,14 @@ GIVEN = (
     "scale-basic-held-out",
     "scale-hierarchical-held-out",
 )
-COMMAND = (
-    *GIVEN,
-    *("--suite", SUITE, "--protocol", "tuned", "--tune-for", "validation", "--seeds", "5"),
-    *("--baselines", "Momentum,Adam,AdamW2D,Muon", "--output", str(FOLDER)),
-)
+COMMANDS = {
+    suite: (
+        *GIVEN,
+        *("--suite", suite, "--protocol", "tuned", "--tune-for", "validation", "--seeds", "5"),
+        *("--baselines", "Momentum,Adam,AdamW2D,Muon", "--output", str(FOLDER)),
+    )
+    for suite in SUITES
+}
 HEAD = (
     "optimizer",
     "training loss",
@@ -41,16 +46,19 @@ HEAD = (
 )
 
 
-def main() -> None:
-    """Evaluates, and fills the table."""
-    call("evaluate.py", *COMMAND)
-    show()
+def main(*suites: str) -> None:
+    """Evaluates on some suites or all, and fills their tables."""
+    if unknown := [suite for suite in suites if suite not in SUITES]:
+        sys.exit(f"no suite called {unknown[0]!r} here; expected some of {', '.join(SUITES)}")
+    for suite in suites or SUITES:
+        call("evaluate.py", *COMMANDS[suite])
+        show(suite)
 
 
-def show() -> None:
-    """Fills the table of the page with what is there."""
-    fill({SUITE: table(of_suite(FOLDER, SUITE), overall(FOLDER, SUITE))}, PAGE)
-    shutil.copy(FOLDER / f"eval/{SUITE}-ratios.png", PAGE.with_suffix(".png"))
+def show(suite: str) -> None:
+    """Fills the table of a suite with what is there."""
+    fill({suite: table(of_suite(FOLDER, suite), overall(FOLDER, suite))}, PAGE)
+    shutil.copy(FOLDER / f"eval/{suite}-ratios.png", PAGE.with_name(f"comparison-{suite}.png"))
 
 
 def table(found: list[Found], means: Mapping[str, Sequence[str]]) -> str:
@@ -86,4 +94,4 @@ def _diverged(found: list[Found], label: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

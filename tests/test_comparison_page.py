@@ -22,28 +22,46 @@ def cells(table):
     return [head, *rows]
 
 
-def test_its_command_is_that_of_the_program(maker):
-    (said,) = re.findall(r"^    l2o evaluate (.*)$", PAGE, re.M)
-    words = shlex.split(said)
-    assert words == list(maker["COMMAND"])
+def test_its_commands_are_those_of_the_program(maker):
+    said = [shlex.split(words) for words in re.findall(r"^    l2o evaluate (.*)$", PAGE, re.M)]
+    assert said == [list(command) for command in maker["COMMANDS"].values()]
+    assert "\n    TFDS_DATA_DIR=DIRECTORY python docs/make_comparison.py\n" in PAGE
     # The others were trained for the training loss.
     others = {name for name in l2o.pretrained() if name.endswith(("-digits", "-mnist"))}
     assert set(maker["GIVEN"]) == set(l2o.pretrained()) - others
 
 
-def test_its_table_has_all_optimizers_and_all_problems(maker):
-    ((suite, table),) = re.findall(r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
-    assert suite == maker["SUITE"]
-    command = maker["COMMAND"]
-    baselines = command[command.index("--baselines") + 1].split(",")
-    head, *rows = cells(table)
-    assert head == list(maker["HEAD"])
-    assert [row[0] for row in rows] == [*maker["GIVEN"], *baselines]
-    names = [case.name for case in SUITES.entries[suite]("base", {}, 100)]
-    for row in rows[: -len(baselines)]:
-        assert re.search(r"\((.*)\)", row[3])[1] in names
-        below, problems = map(int, row[4].split(" of "))
-        assert 0 <= below <= problems == len(names)
+def test_its_tables_have_all_optimizers_and_all_problems(maker):
+    found = dict(re.findall(r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S))
+    assert list(found) == list(maker["COMMANDS"])
+    for suite, command in maker["COMMANDS"].items():
+        baselines = command[command.index("--baselines") + 1].split(",")
+        head, *rows = cells(found[suite])
+        assert head == list(maker["HEAD"])
+        assert [row[0] for row in rows] == [*maker["GIVEN"], *baselines]
+        names = [case.name for case in SUITES.entries[suite]("base", {}, 100)]
+        for row in rows[: -len(baselines)]:
+            assert re.search(r"\((.*)\)", row[3])[1] in names
+            below, problems = map(int, row[4].split(" of "))
+            assert 0 <= below <= problems == len(names)
+        picture = f"comparison-{suite}.png"
+        assert f"]({picture})" in PAGE
+        assert (ROOT / "docs" / picture).exists()
+
+
+@pytest.mark.parametrize("suite", ["modern", "families"])
+def test_the_held_out_are_behind_adam_elsewhere(suite):
+    """As the cards say, docs/keras.md and docs/held-out.md."""
+    (found,) = re.findall(rf"<!-- {suite} -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
+    means = {row[0]: float(row[2].split()[0]) for row in cells(found)[1:]}
+    held_out = [mean for name, mean in means.items() if name.endswith("-held-out")]
+    assert len(held_out) == 4
+    assert min(held_out) > max(means["Adam"], means["AdamW2D"])
+
+
+def test_a_wrong_suite_is_refused_before_anything_is_run(maker):
+    with pytest.raises(SystemExit, match="no suite called 'moden' here; expected some of modern, "):
+        maker["main"]("modern", "moden")
 
 
 def test_a_row_of_the_table(maker):

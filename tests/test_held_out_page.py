@@ -55,6 +55,7 @@ def test_a_card_says_what_the_page_says(name):
         for column, ratio, best in zip(head[1:], own[1:], rows[-1][1:], strict=True):
             problem, steps = column.removesuffix(" steps").split(", ")
             assert f"| {problem} | {steps} | {ratio} | {best} |" in card
+    assert card.endswith("\n" + program("make_held_out")["ELSEWHERE"])
 
 
 def test_folders_of_other_optimizers_are_refused(tmp_path):

@@ -161,8 +161,7 @@ def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
     """Returns models of today, small enough for two cores.
 
-    Of all recipes of l2o, those that end in `-held-out` train on the regression, and none on
-    another of these problems.
+    The recipes ending in `-held-out` train on the regression. No recipe trains on any other.
 
     Args:
         name: Not used.
