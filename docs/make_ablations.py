@@ -21,8 +21,18 @@ ADAM = [{"class_name": "Adam", "config": {"learning_rate": 0.1}}]
 META_LOSS = {"training/p_teacher": 0, "training/teachers": []}
 
 
-def _mlp(*wrappers: dict[str, Any], layers: int = 20, batch_size: int = 64) -> dict[str, Any]:
-    kwargs = {"layers": [layers], "activation": "sigmoid", "batch_size": batch_size}
+def mlp(
+    *wrappers: dict[str, Any], units: int = 20, batch_size: int = 64, **more: Any
+) -> dict[str, Any]:
+    """Returns a classifier with a hidden layer of sigmoids.
+
+    Args:
+        wrappers: Specs of wrappers, the innermost first.
+        units: Units of the layer.
+        batch_size: Examples of a step.
+        more: Other options of the problem.
+    """
+    kwargs = {"layers": [units], "activation": "sigmoid", "batch_size": batch_size, **more}
     return {"target": "mlp_classifier", "kwargs": kwargs, "wrappers": list(wrappers)}
 
 
@@ -36,12 +46,12 @@ def _rnnprop(problems: list[dict[str, Any]], epochs: int, periods: int, **more: 
     return "rnnprop-digits", {**own, **META_LOSS, "seed": 0, **more}
 
 
-PLAIN_AND_SCALED = [_mlp(), _mlp(SCALED)]
+PLAIN_AND_SCALED = [mlp(), mlp(SCALED)]
 SIZES = [
-    _mlp(batch_size=32),
-    _mlp(SCALED),
-    _mlp(SCALED, layers=10, batch_size=128),
-    _mlp(SCALED, layers=40, batch_size=16),
+    mlp(batch_size=32),
+    mlp(SCALED),
+    mlp(SCALED, units=10, batch_size=128),
+    mlp(SCALED, units=40, batch_size=16),
 ]
 
 # For each table the suite, and the runs by name.
@@ -49,16 +59,16 @@ ABLATIONS: dict[str, tuple[str, dict[str, Run]]] = {
     "rnnprop": (
         "rnnprop",
         {
-            "plain": _rnnprop([_mlp()], 40, 20),
-            "scaled": _rnnprop([_mlp(SCALED)], 40, 20),
+            "plain": _rnnprop([mlp()], 40, 20),
+            "scaled": _rnnprop([mlp(SCALED)], 40, 20),
             "plain+scaled": _rnnprop(PLAIN_AND_SCALED, 20, 40),
             "plain+scaled-seed1": _rnnprop(PLAIN_AND_SCALED, 20, 40, seed=1),
-            "+scaled-by-5": _rnnprop([_mlp(), _mlp(SCALED_BY_5)], 20, 20),
+            "+scaled-by-5": _rnnprop([mlp(), mlp(SCALED_BY_5)], 20, 20),
             "+sizes": _rnnprop(SIZES, 10, 20),
             "+longer-unrolls": _rnnprop(
                 PLAIN_AND_SCALED, 20, 20, **{"strategy/unroll_distribution": 0.02}
             ),
-            "+convex": _rnnprop([*PLAIN_AND_SCALED, _mlp(SCALED, CONVEX)], 14, 40),
+            "+convex": _rnnprop([*PLAIN_AND_SCALED, mlp(SCALED, CONVEX)], 14, 40),
         },
     ),
     "imitation": (
@@ -76,7 +86,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Run]]] = {
         {
             "dm-digits": ("dm-digits", {}),
             "dm-seed1": ("dm-digits", {"seed": 1}),
-            "dm-plain": ("dm-digits", {"problems": [_mlp()], "strategy/epochs_per_period": 60}),
+            "dm-plain": ("dm-digits", {"problems": [mlp()], "strategy/epochs_per_period": 60}),
             "dm-imitation": (
                 "dm-digits",
                 {"training/p_teacher": 1, "training/teachers": ADAM},
@@ -88,13 +98,13 @@ ABLATIONS: dict[str, tuple[str, dict[str, Run]]] = {
             "scale-basic-meta-loss-seed2": ("scale-basic-digits", {**META_LOSS, "seed": 2}),
             "scale-basic-plain": (
                 "scale-basic-digits",
-                {**META_LOSS, "problems": [_mlp()], "strategy/epochs_per_period": 60},
+                {**META_LOSS, "problems": [mlp()], "strategy/epochs_per_period": 60},
             ),
             "scale-hierarchical-digits": ("scale-hierarchical-digits", {}),
             "scale-hierarchical-seed1": ("scale-hierarchical-digits", {"seed": 1}),
             "scale-hierarchical-plain": (
                 "scale-hierarchical-digits",
-                {**META_LOSS, "problems": [_mlp()], "strategy/epochs_per_period": 40},
+                {**META_LOSS, "problems": [mlp()], "strategy/epochs_per_period": 40},
             ),
             "scale-hierarchical-meta-loss": ("scale-hierarchical-digits", META_LOSS),
             "scale-hierarchical-meta-loss-seed1": (
