@@ -8,9 +8,7 @@ from typing import TypeAlias
 from keras.optimizers.schedules import CosineDecay, LearningRateSchedule
 
 from l2o.registry import Registry
-
-# Share of the steps that warm up.
-WARMUP = 0.05
+from l2o.train.estimators.scheduled import WARMUP
 
 # A number or a schedule.
 Rate: TypeAlias = float | LearningRateSchedule

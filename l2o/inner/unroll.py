@@ -143,8 +143,13 @@ class Unroll:
                 held-out or not [never].
             record: Whether to record the history that `backward` reads [False].
             decay: i -> the share of each parameter that is lost before update i, as in Keras: a
-                scalar, or [K] with an axis of optimizees. Without a backward pass [None].
+                scalar, or [K] with an axis of optimizees. Not with `record` [None].
+
+        Raises:
+            ValueError: For `decay` with `record`: `backward` does not know it.
         """
+        if record and decay is not None:
+            raise ValueError("decay has no backward pass")
         # Asked only if something is recorded: the answer takes a trace of the objective.
         through = record and self.through_evaluations
         lanes, start = self.lanes, self.start._replace(optimizer_state=self.states)

@@ -281,6 +281,19 @@ def test_the_model_state_goes_along(sgd_step):
     np.testing.assert_allclose(got.references, [f_0 for *_, f_0 in expected], rtol=1e-6)
 
 
+def test_a_weight_decay_that_a_gradient_would_miss_is_refused(sgd_step):
+    carry = sgd_step.start(sgd_step.problem.init(0))
+    rule = sgd_step.rule
+    unroll = Unroll(rule, rule.values(), sgd_step.problem, carry, batches(2), tf.constant(2))
+
+    def decay(i):
+        return tf.constant(0.1)
+
+    assert int(unroll.forward(decay=decay).steps) == 2
+    with pytest.raises(ValueError, match="decay has no backward pass"):
+        unroll.forward(decay=decay, record=True)
+
+
 def test_chained_unrolls_equal_one_where_the_model_state_matters(sgd_step):
     data = batches(6)
     start = sgd_step.start(sgd_step.problem.init(0))
