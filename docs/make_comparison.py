@@ -20,7 +20,7 @@ from l2o.evaluate.report.tables import ratio_text
 
 PAGE = Path(__file__).parent / "comparison.md"
 FOLDER = Path("runs/comparison")
-SUITES = ("modern", "families", "refutation")
+SUITES = ("modern", "families", "generalization", "refutation")
 GIVEN = (
     "learned-muon",
     "dm-held-out",
