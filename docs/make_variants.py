@@ -22,6 +22,8 @@ from make_reproduction import Found, fill, markdown, of_suite, values
 from l2o.evaluate.report import pictures, tables
 
 DOCS, RUNS = Path(__file__).parent, Path("runs/variants")
+# The runs of a variant.
+SEEDS = 3
 
 Options = dict[str, Any]
 
@@ -205,7 +207,6 @@ class Table(NamedTuple):
     variants: seed -> the options of its variants by name.
     alone: What is evaluated beside the suite `dm`: the name of a problem, and the arguments.
     options: Options of the problems in all evaluations.
-    seeds: The number of runs of a variant.
     cell: The ratios of all runs of a variant -> what the table shows.
     """
 
@@ -213,7 +214,6 @@ class Table(NamedTuple):
     variants: Callable[[int], dict[str, Options]]
     alone: dict[str, list[str]]
     options: tuple[str, ...] = ()
-    seeds: int = 3
     cell: Callable[[list[float]], str] = with_range
 
 
@@ -225,7 +225,7 @@ LONGER_AND_MNIST = {
 }
 TABLES = {
     "small-pool": Table("amalgamation", small_pool, LONGER_AND_MNIST),
-    "small-pool-mnist": Table("amalgamation", small_pool_mnist, LONGER, OPTIONS_OF_MNIST, seeds=2),
+    "small-pool-mnist": Table("amalgamation", small_pool_mnist, LONGER, OPTIONS_OF_MNIST),
     "large-pool": Table("amalgamation", large_pool, LONGER_AND_MNIST),
     "perturbations": Table("amalgamation", perturbed, LONGER, cell=with_spread),
     "curricula": Table("papers-chen", curricula, LONGER),
@@ -245,7 +245,7 @@ def evaluations(name: str) -> dict[Path, list[str]]:
     given = [
         str(RUNS / f"{variant}-{seed}")
         for variant in spec.variants(0)
-        for seed in range(spec.seeds)
+        for seed in range(SEEDS)
     ]
     wanted = {"dm": ["--suite", "dm"], **spec.alone}
     folders = {RUNS / f"{name}-{part}": what for part, what in wanted.items()}
@@ -267,7 +267,7 @@ def results(name: str) -> dict[str, dict[str, list[float]]]:
         found.append({**one, "name": problem})
     return {
         problem: {
-            variant: [ratios[f"{variant}-{seed}"] for seed in range(spec.seeds)]
+            variant: [ratios[f"{variant}-{seed}"] for seed in range(SEEDS)]
             for variant in spec.variants(0)
         }
         for problem, ratios in values(found).items()
@@ -295,7 +295,7 @@ def main(*names: str) -> None:
     if unknown := [name for name in names if name not in TABLES]:
         sys.exit(f"no table called {unknown[0]!r}; expected some of {', '.join(TABLES)}")
     for name in names or TABLES:
-        for seed in range(TABLES[name].seeds):
+        for seed in range(SEEDS):
             for variant, options in TABLES[name].variants(seed).items():
                 call("train.py", *command(options, seed, RUNS / f"{variant}-{seed}"))
         for given in evaluations(name).values():
