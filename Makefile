@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 RECIPES = dm-digits rnnprop-digits scale-basic-digits scale-hierarchical-digits
 # They are compared in another way: docs/learned-muon.md, docs/held-out.md, docs/papers.md.
 HELD_OUT = dm-held-out rnnprop-held-out scale-basic-held-out scale-hierarchical-held-out
-TRAINED = $(RECIPES) learned-muon $(HELD_OUT) dm-mnist rnnprop-mnist
+TRAINED = $(RECIPES) learned-muon $(HELD_OUT) rnnprop-wide dm-mnist rnnprop-mnist
 
 .PHONY: demo test test-slow test-fuzz dist smoke docs figures pretrained reproduction papers ablations comparison estimators tutorials lint clean
 

@@ -25,6 +25,7 @@ GIVEN = (
     "learned-muon",
     "dm-held-out",
     "rnnprop-held-out",
+    "rnnprop-wide",
     "scale-basic-held-out",
     "scale-hierarchical-held-out",
 )
@@ -32,7 +33,7 @@ COMMANDS = {
     suite: (
         *GIVEN,
         *("--suite", suite, "--protocol", "tuned", "--tune-for", "validation", "--seeds", "5"),
-        *("--baselines", "Momentum,Adam,AdamW2D,Muon", "--output", str(FOLDER)),
+        *("--baselines", "Momentum,Adam,AdamW2D,Muon,Muon2D", "--output", str(FOLDER)),
     )
     for suite in SUITES
 }

@@ -243,9 +243,7 @@ def evaluations(name: str) -> dict[Path, list[str]]:
     """Returns the arguments of evaluate.py by the folders of results, that of the suite first."""
     spec = TABLES[name]
     given = [
-        str(RUNS / f"{variant}-{seed}")
-        for variant in spec.variants(0)
-        for seed in range(SEEDS)
+        str(RUNS / f"{variant}-{seed}") for variant in spec.variants(0) for seed in range(SEEDS)
     ]
     wanted = {"dm": ["--suite", "dm"], **spec.alone}
     folders = {RUNS / f"{name}-{part}": what for part, what in wanted.items()}

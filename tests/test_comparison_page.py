@@ -7,6 +7,7 @@ import pytest
 
 import l2o
 from l2o.evaluate.suites import SUITES
+from l2o.train.loading import SHIPPED
 from tests.pages import ROOT, program
 
 PAGE = (ROOT / "docs/comparison.md").read_text("utf-8")
@@ -57,6 +58,26 @@ def test_the_held_out_are_behind_adam_elsewhere(suite):
     held_out = [mean for name, mean in means.items() if name.endswith("-held-out")]
     assert len(held_out) == 4
     assert min(held_out) > max(means["Adam"], means["AdamW2D"])
+
+
+def test_the_card_of_the_wide_one_says_what_the_page_says():
+    card = (SHIPPED / "rnnprop-wide/card.md").read_text("utf-8")
+    for suite, table in re.findall(r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S):
+        rows = {row[0]: row for row in cells(table)[1:]}
+        _, *own = rows["rnnprop-wide"]
+        problems = own[3].split(" of ")[1]
+        assert f"| {suite} | {problems} | {' | '.join(own[:3])} |" in card
+
+        # What it says where, and docs/held-out.md.
+        def mean(name, column, rows=rows):
+            return float(rows[name][column].split()[0])
+
+        for column in (1, 2):
+            assert mean("rnnprop-wide", column) < mean("rnnprop-held-out", column)
+        assert mean("rnnprop-wide", 1) < min(mean("Adam", 1), mean("AdamW2D", 1))
+        behind = mean("rnnprop-wide", 2) > mean("AdamW2D", 2)
+        assert behind == (suite in ("modern", "families"))
+        assert mean("rnnprop-wide", 2) > mean("Muon", 2)
 
 
 def test_a_wrong_suite_is_refused_before_anything_is_run(maker):

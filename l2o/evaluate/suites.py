@@ -161,7 +161,8 @@ def refutation(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
 def modern(name: str, base: Mapping[str, Any], steps: int) -> list[Case]:
     """Returns models of today, small enough for two cores.
 
-    The recipes ending in `-held-out` train on the regression. No recipe trains on any other.
+    The recipes ending in `-held-out` and `rnnprop-wide` train on the regression. No recipe trains
+    on any other.
 
     Args:
         name: Not used.

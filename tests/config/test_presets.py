@@ -48,7 +48,7 @@ def test_there_is_a_preset_for_each_optimizer():
     constructors = [merge_all(presets=[name])["constructor"] for name in names]
     # LearnedMuon is of this project, so no paper has settings for it.
     assert sorted([*constructors, "LearnedMuon"]) == sorted(OPTIMIZERS.entries)
-    kinds = ("-digits", "-held-out", "-mnist")
+    kinds = ("-digits", "-held-out", "-mnist", "-wide")
     recipes = [name for name in preset_names() if name.endswith(kinds)]
     assert sorted([*recipes, "learned-muon"]) == sorted(l2o.pretrained())
 

@@ -48,6 +48,8 @@ def test_it_has_a_card(name):
         "| mlp_regressor | 1,000 |",
     )
     mnist = ("| base | 100 |", "| 2x-steps | 200 |", "| relu | 100 |")
+    wide = ("| modern | 12 |", "| families | 20 |")
     kind = name.rpartition("-")[2]
-    for problem in {"muon": new, "out": held_out, "digits": old, "mnist": mnist}[kind]:
+    kinds = {"muon": new, "out": held_out, "digits": old, "mnist": mnist, "wide": wide}
+    for problem in kinds[kind]:
         assert problem in results

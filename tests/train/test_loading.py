@@ -189,7 +189,7 @@ def test_a_name_that_is_none_is_told_and_the_nearest(tmp_path, monkeypatch):
 def test_those_that_come_with_it_are_loaded(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     optimizer = l2o.load(f"{name}/")
-    rule = re.sub("-(digits|held-out|mnist)$", "", name)
+    rule = re.sub("-(digits|held-out|mnist|wide)$", "", name)
     assert optimizer.name.lower().startswith(rule.replace("-", ""))
     assert ("mnist" if name.endswith("-mnist") else "digits") in l2o.pretrained()[name]
     path = l2o.train.loading.SHIPPED / name / "optimizer.npz"
