@@ -57,9 +57,9 @@ def test_the_default_job():
 
 def test_what_comes_with_l2o():
     sizes = [path.stat().st_size / 1000 for path in SHIPPED.glob("*/optimizer.npz")]
-    assert len(sizes) == len(l2o.pretrained()) == 11
+    assert len(sizes) == len(l2o.pretrained()) == 12
     text = text_of("README.md")
-    assert "Eleven trained optimizers" in text
+    assert "Twelve trained optimizers" in text
     assert f"of {min(sizes):.0f} to {max(sizes):.0f} kB each" in text
     (presets,) = re.findall(r"digits`\)\. ([^.]*) trained the", text_of("docs/training.md"))
     assert sorted(re.findall(r"`([\w-]+)`", presets)) == sorted(l2o.pretrained())
